@@ -1,0 +1,112 @@
+package rotation
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Promotion tells what a rotation did in one lane.
+type Promotion struct {
+	Algorithm string `json:"algorithm"`
+	From      string `json:"from,omitempty"` // kid of the key that stops signing
+	To        string `json:"to"`             // kid of the key that signs now
+	// FullLead is false if verifiers may still hold a set without the new key.
+	FullLead bool `json:"full_lead"`
+}
+
+// NotReadyError refuses a rotation because a standby lacks its lead.
+type NotReadyError struct {
+	Algorithm string
+	KID       string    // of the standby, empty if there is none yet
+	Earliest  time.Time // when it will be ready; an estimate if KID is empty
+}
+
+// Error says what to do.
+func (e *NotReadyError) Error() string {
+	if e.KID == "" {
+		return fmt.Sprintf("lane %s has no standby key yet: try again in a moment; its lead ends at about %s", e.Algorithm, e.Earliest.Format(time.RFC3339))
+	}
+	return fmt.Sprintf("the standby key %s of lane %s has not been published long enough for every verifier to know it: rotate at %s or later, or force it and let some verifiers fail until then", e.KID, e.Algorithm, e.Earliest.Format(time.RFC3339))
+}
+
+// ErrNoLane: the algorithm is not in the keyset's policy.
+var ErrNoLane = errors.New("no such algorithm in the keyset's policy")
+
+// Promote makes the standby key of each of the lanes (all of the policy's, if
+// none is named) active now. Without force it refuses with a NotReadyError, and
+// changes nothing, if one of them lacks its lead.
+func (s State) Promote(algs []string, force bool, now time.Time, op Operation) (State, []Promotion, error) {
+	next := s.clone()
+	if len(algs) == 0 {
+		algs = next.Policy.Algorithms
+	}
+	var done []Promotion
+	for _, alg := range algs {
+		i := slices.IndexFunc(next.Lanes, func(l Lane) bool { return l.Algorithm == alg && !next.Winding(l) })
+		if i < 0 {
+			return State{}, nil, fmt.Errorf("%s: %w", alg, ErrNoLane)
+		}
+		l := &next.Lanes[i]
+		chosen := l.successor(now)
+		switch {
+		case chosen < 0:
+			return State{}, nil, &NotReadyError{Algorithm: alg, Earliest: stamp(now).Add(next.leadAt(now))}
+		case !l.Keys[chosen].ready(now) && !force:
+			return State{}, nil, next.notReady(l.Keys[chosen], now)
+		}
+		done = append(done, l.promote(chosen, now))
+	}
+	op.Result = result(done)
+	return next.commit(op, now), done, nil
+}
+
+func (s State) notReady(k Key, now time.Time) error {
+	earliest := k.ReadyAt
+	if earliest.IsZero() {
+		earliest = stamp(now).Add(s.leadAt(now))
+	}
+	return &NotReadyError{Algorithm: k.Algorithm, KID: k.KID, Earliest: earliest}
+}
+
+// ready tells whether the key has its lead.
+func (k Key) ready(now time.Time) bool { return !k.ReadyAt.IsZero() && !now.Before(k.ReadyAt) }
+
+// successor returns the index of the standby to promote, or -1: the oldest one
+// that has its lead, else the one that will have it first.
+func (l Lane) successor(now time.Time) int {
+	best := -1
+	for i, k := range l.Keys {
+		if !k.eligible(now) || (!k.ActivateAt.IsZero() && !k.ActivateAt.After(now)) {
+			continue
+		}
+		if best < 0 || k.sooner(l.Keys[best]) {
+			best = i
+		}
+	}
+	return best
+}
+
+// sooner orders standby keys by the end of their lead, unpublished ones last.
+func (k Key) sooner(other Key) bool {
+	if k.ReadyAt.IsZero() != other.ReadyAt.IsZero() {
+		return !k.ReadyAt.IsZero()
+	}
+	return k.ReadyAt.Before(other.ReadyAt)
+}
+
+// promote makes the key at index i active at once.
+func (l *Lane) promote(i int, now time.Time) Promotion {
+	at := stamp(now)
+	done := Promotion{Algorithm: l.Algorithm, To: l.Keys[i].KID, FullLead: l.Keys[i].ready(now)}
+	if from, ok := l.Active(now); ok {
+		done.From = from.KID
+		if !at.After(from.ActivateAt) {
+			at = from.ActivateAt.Add(1) // the greatest ActivateAt is active, also on a tie
+		}
+	}
+	l.Keys[i].ActivateAt = at
+	l.Keys[i].OffSchedule = true
+	return done
+}

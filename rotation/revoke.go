@@ -1,0 +1,171 @@
+package rotation
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Revocation tells what a revocation did and what is still to come.
+type Revocation struct {
+	Revoked []Tombstone `json:"revoked"`
+	// Promoted lists the keys that took over.
+	Promoted []Promotion `json:"promoted,omitempty"`
+	// TrustedUntil is how long caches may still hold a revoked key: D + H + C
+	// from now.
+	TrustedUntil time.Time `json:"trusted_until"`
+	// FlushAt estimates when the key made after the revocation begins to sign,
+	// so that verifiers which never expire a set lose the revoked key. Zero if
+	// a key that no verifier knows signs at once.
+	FlushAt time.Time `json:"flush_at,omitzero"`
+}
+
+// Errors of Revoke.
+var (
+	ErrUnknownKey     = errors.New("no such key in the keyset")
+	ErrAlreadyRevoked = errors.New("the key is revoked already")
+)
+
+// NeedKeysError asks for fresh keys: without them nothing could sign.
+type NeedKeysError struct {
+	Algorithms []string
+}
+
+// Error names the algorithms.
+func (e *NeedKeysError) Error() string {
+	return fmt.Sprintf("no standby to take over: fresh keys are needed for %v", e.Algorithms)
+}
+
+// Revoke takes a key out of the document at once and leaves a tombstone. If the
+// key was active, its standby is promoted in the same change, whatever its age.
+// Where there is no standby, Revoke answers NeedKeysError and wants to be called
+// again with a fresh key, which then signs without a lead.
+func (s State) Revoke(kid string, now time.Time, fresh []NewKey, op Operation) (State, Revocation, error) {
+	if s.Revoked(kid) {
+		return State{}, Revocation{}, fmt.Errorf("%s: %w", kid, ErrAlreadyRevoked)
+	}
+	next := s.clone()
+	i := slices.IndexFunc(next.Lanes, func(l Lane) bool {
+		return slices.ContainsFunc(l.Keys, func(k Key) bool { return k.KID == kid })
+	})
+	if i < 0 {
+		return State{}, Revocation{}, fmt.Errorf("%s: %w", kid, ErrUnknownKey)
+	}
+	l := &next.Lanes[i]
+	active, signing := l.Active(now)
+	wasActive := signing && active.KID == kid
+	out := Revocation{TrustedUntil: next.trustedUntil(now)}
+	out.Revoked = next.bury(l, func(k Key) bool { return k.KID == kid }, now, op)
+	if !next.Winding(*l) {
+		l.FlushAfter = next.Sequence
+	}
+	if wasActive {
+		if err := next.replace(l.Algorithm, kid, now, fresh, &out); err != nil {
+			return State{}, Revocation{}, err
+		}
+	}
+	if l := next.Lanes[i]; l.FlushAfter != 0 {
+		out.FlushAt = stamp(now).Add(next.leadAt(now))
+	}
+	op.Result = result(out)
+	return next.commit(op, now), out, nil
+}
+
+// replace finds a key to sign in place of a revoked one: the lane's standby,
+// else a key that is about to retire, else for a lane that winds down whatever
+// signs or stands by in the policy's lanes, else a fresh key.
+func (s *State) replace(alg, revoked string, now time.Time, fresh []NewKey, out *Revocation) error {
+	candidates, fallback := []string{alg}, alg
+	if l := s.lane(alg); s.Winding(*l) {
+		candidates, fallback = append(candidates, s.Policy.Algorithms...), s.Policy.Algorithms[0]
+	}
+	for _, c := range candidates {
+		l := s.lane(c)
+		active, started := l.Active(now)
+		i := l.successor(now)
+		switch {
+		case i >= 0 && (c == alg || !started):
+			done := l.promote(i, now)
+			done.From = revoked
+			out.Promoted = append(out.Promoted, done)
+			return nil
+		case started:
+			out.Promoted = append(out.Promoted, Promotion{Algorithm: c, From: revoked, To: active.KID, FullLead: true})
+			return nil
+		}
+	}
+	return s.emergency([]string{fallback}, now, fresh, out)
+}
+
+// emergency makes fresh keys sign at once, without a lead.
+func (s *State) emergency(algs []string, now time.Time, fresh []NewKey, out *Revocation) error {
+	var missing []string
+	for _, alg := range algs {
+		i := slices.IndexFunc(fresh, func(k NewKey) bool { return k.Algorithm == alg })
+		if i < 0 {
+			missing = append(missing, alg)
+			continue
+		}
+		if err := s.add(fresh[i], now); err != nil {
+			return err
+		}
+		l := s.lane(alg)
+		l.FlushAfter = 0 // every verifier meets an unknown kid now
+		out.Promoted = append(out.Promoted, l.promote(len(l.Keys)-1, now))
+	}
+	if missing != nil {
+		return &NeedKeysError{Algorithms: missing}
+	}
+	return nil
+}
+
+// RevokeAll takes every key out of the document and begins anew with the fresh
+// ones, one for each algorithm of the policy; the next standby keys follow by
+// Advance. Verifiers fail until their caches turn over.
+func (s State) RevokeAll(now time.Time, fresh []NewKey, op Operation) (State, Revocation, error) {
+	next := s.clone()
+	out := Revocation{TrustedUntil: next.trustedUntil(now)}
+	for i := range next.Lanes {
+		next.Lanes[i].FlushAfter = 0
+		out.Revoked = append(out.Revoked, next.bury(&next.Lanes[i], func(Key) bool { return true }, now, op)...)
+	}
+	next.Lanes = slices.DeleteFunc(next.Lanes, next.Winding)
+	if err := next.emergency(next.Policy.Algorithms, now, fresh, &out); err != nil {
+		return State{}, Revocation{}, err
+	}
+	op.Result = result(out)
+	return next.commit(op, now), out, nil
+}
+
+// bury moves keys from the lane to the tombstones.
+func (s *State) bury(l *Lane, which func(Key) bool, now time.Time, op Operation) []Tombstone {
+	var buried []Tombstone
+	for _, k := range l.Keys {
+		if which(k) {
+			buried = append(buried, Tombstone{
+				KID: k.KID, Algorithm: k.Algorithm, Public: k.Public, CreatedAt: k.CreatedAt,
+				RevokedAt: stamp(now), Reason: op.Reason, By: op.By,
+			})
+		}
+	}
+	l.Keys = slices.DeleteFunc(l.Keys, which)
+	s.Tombstones = append(s.Tombstones, buried...)
+	return buried
+}
+
+// trustedUntil is when the last cache loses a key that is revoked now.
+func (s *State) trustedUntil(now time.Time) time.Time {
+	f := s.floor()
+	return stamp(now).Add((f.MaxStaleness + f.JWKSMaxAge + f.VerifierCache).Std())
+}
+
+// lane returns the lane of an algorithm for changing, creating none.
+func (s *State) lane(alg string) *Lane {
+	for i := range s.Lanes {
+		if s.Lanes[i].Algorithm == alg {
+			return &s.Lanes[i]
+		}
+	}
+	return &Lane{Algorithm: alg}
+}
