@@ -1,0 +1,6 @@
+//go:build !linux
+
+package clock
+
+// System reads the machine's clocks.
+func System() Source { return Portable() }

@@ -1,0 +1,86 @@
+// Package custody joins what makes and uses private keys to where they are
+// kept, so that the rotator need not know either.
+package custody
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jwksd/jwksd/jwks"
+	"github.com/jwksd/jwksd/keystore"
+	"github.com/jwksd/jwksd/rotation"
+	"github.com/jwksd/jwksd/signer"
+)
+
+// PrivateKeys keeps secrets by keyset and kid. Errors are those of package
+// keystore.
+type PrivateKeys interface {
+	// CreateKey stores a secret once. The same call repeated succeeds.
+	CreateKey(ctx context.Context, keyset, kid string, secret []byte) error
+	ReadKey(ctx context.Context, keyset, kid string) ([]byte, error)
+	// DestroyKey ends a secret for good; an absent one is no error.
+	DestroyKey(ctx context.Context, keyset, kid string) error
+	ListKeys(ctx context.Context, keyset string) ([]keystore.KeyInfo, error)
+}
+
+// Local is the custody of keys that are kept in a store and sign in memory. It
+// is safe for concurrent use if its store is.
+type Local struct {
+	Keys PrivateKeys
+}
+
+// Create makes a key pair and stores the private half before it returns.
+func (c Local) Create(ctx context.Context, keyset, alg string, rsaBits int) (rotation.NewKey, error) {
+	priv, err := signer.Generate(alg, rsaBits)
+	if err != nil {
+		return rotation.NewKey{}, err
+	}
+	jwk, err := jwks.New(alg, priv.Public())
+	if err != nil {
+		return rotation.NewKey{}, err
+	}
+	public, err := jwk.MarshalJSON()
+	if err != nil {
+		return rotation.NewKey{}, err
+	}
+	secret, err := signer.MarshalPrivate(priv)
+	if err != nil {
+		return rotation.NewKey{}, err
+	}
+	defer clear(secret)
+	if err := c.Keys.CreateKey(ctx, keyset, jwk.KID(), secret); err != nil {
+		return rotation.NewKey{}, fmt.Errorf("storing the private half of %s: %w", jwk.KID(), err)
+	}
+	return rotation.NewKey{KID: jwk.KID(), Algorithm: alg, Public: public}, nil
+}
+
+// Open reads the private half and proves that it belongs to the published one.
+func (c Local) Open(ctx context.Context, keyset string, k rotation.Key) (signer.Signing, error) {
+	jwk, err := jwks.Parse(k.Public)
+	if err != nil {
+		return nil, fmt.Errorf("published half: %w: %w", keystore.ErrCorrupt, err)
+	}
+	if jwk.KID() != k.KID || jwk.Algorithm() != k.Algorithm {
+		return nil, fmt.Errorf("published half is of key %s for %s: %w", jwk.KID(), jwk.Algorithm(), keystore.ErrCorrupt)
+	}
+	secret, err := c.Keys.ReadKey(ctx, keyset, k.KID)
+	if err != nil {
+		return nil, fmt.Errorf("reading the private half: %w", err)
+	}
+	defer clear(secret)
+	priv, err := signer.ParsePrivate(secret)
+	if err != nil {
+		return nil, fmt.Errorf("reading the private half: %w: %w", keystore.ErrCorrupt, err)
+	}
+	return signer.NewKey(k.Algorithm, k.KID, priv, jwk.Public())
+}
+
+// Destroy ends the private half for good.
+func (c Local) Destroy(ctx context.Context, keyset, kid string) error {
+	return c.Keys.DestroyKey(ctx, keyset, kid)
+}
+
+// List returns the private halves that are kept for the keyset.
+func (c Local) List(ctx context.Context, keyset string) ([]keystore.KeyInfo, error) {
+	return c.Keys.ListKeys(ctx, keyset)
+}

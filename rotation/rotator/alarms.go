@@ -1,0 +1,82 @@
+package rotator
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Names of alarms; those that end in a colon are followed by what they are
+// about.
+const (
+	alarmStore    = "store"
+	alarmClock    = "clock"
+	alarmDocument = "document:"
+	alarmKey      = "key:"
+	alarmWork     = "work:"
+)
+
+// Alarm is a condition that a person should look at. It ends by itself when its
+// cause does.
+type Alarm struct {
+	Name    string    `json:"name"`
+	Message string    `json:"message"`
+	Since   time.Time `json:"since"`
+}
+
+// alarms are the conditions that hold now, by name.
+type alarms struct {
+	mu  sync.Mutex
+	set map[string]Alarm
+}
+
+// alarm raises an alarm. It is logged when it begins or changes, not each time
+// its condition is met.
+func (r *Rotator) alarm(name, format string, args ...any) {
+	msg := fmt.Sprintf(format, args...)
+	a := &r.alarms
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	old, on := a.set[name]
+	if on && old.Message == msg {
+		return
+	}
+	since := old.Since
+	if !on {
+		since = r.opt.Clock.Now()
+	}
+	if a.set == nil {
+		a.set = map[string]Alarm{}
+	}
+	a.set[name] = Alarm{Name: name, Message: msg, Since: since}
+	r.log.Error("alarm", "name", name, "problem", msg)
+}
+
+// calm ends an alarm.
+func (r *Rotator) calm(name string) {
+	a := &r.alarms
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, on := a.set[name]; on {
+		delete(a.set, name)
+		r.log.Info("alarm over", "name", name)
+	}
+}
+
+// alarmed returns the alarm's message if it is on.
+func (r *Rotator) alarmed(name string) (string, bool) {
+	r.alarms.mu.Lock()
+	defer r.alarms.mu.Unlock()
+	a, on := r.alarms.set[name]
+	return a.Message, on
+}
+
+// Alarms lists what is wrong now, by name.
+func (r *Rotator) Alarms() []Alarm {
+	r.alarms.mu.Lock()
+	defer r.alarms.mu.Unlock()
+	return slices.SortedFunc(maps.Values(r.alarms.set), func(a, b Alarm) int { return cmp.Compare(a.Name, b.Name) })
+}

@@ -1,0 +1,229 @@
+package rotator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jwksd/jwksd/keystore"
+	"github.com/jwksd/jwksd/rotation"
+)
+
+// ChangeFunc computes the next state and records op in it. If it wants fresh
+// keys it returns a *rotation.NeedKeysError and is called again with them.
+type ChangeFunc func(s rotation.State, now time.Time, fresh []rotation.NewKey, op rotation.Operation) (rotation.State, error)
+
+// maxTries bounds how often a change is computed anew after losing a race.
+const maxTries = 10
+
+// changeTimeout bounds a change. A caller that hangs up does not shorten it:
+// whoever asked for an emergency gets it.
+const changeTimeout = 30 * time.Second
+
+// Change applies fn to the keyset as one swap and returns the operation that is
+// recorded in the document. It is computed anew when somebody else was first.
+//
+// If op.Key was used before by the same caller for the same request, nothing
+// happens and the first operation is returned with replayed true; for another
+// request the error is ErrKeyReused. An error that wraps ErrUnconfirmed means
+// that the change may have been written; repeating it with the same op.Key is
+// safe. Errors of fn are returned as they are.
+func (r *Rotator) Change(ctx context.Context, name string, op rotation.Operation, fn ChangeFunc) (done rotation.Operation, replayed bool, err error) {
+	ks, ok := r.lookup(name)
+	if !ok || ks.view.Load() == nil {
+		return done, false, ErrNoKeyset
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTimeout)
+	defer cancel()
+	ks.mu.Lock()
+	defer ks.mu.Unlock()
+	defer r.wake()
+	op.ID = newID()
+	for range maxTries {
+		if err := r.reload(ctx, ks); err != nil {
+			return done, false, err
+		}
+		if why := r.frozen(ks); why != nil {
+			return done, false, why
+		}
+		done, err = r.try(ctx, ks, op, fn)
+		switch {
+		case errors.Is(err, errReplayed):
+			return done, true, nil
+		case errors.Is(err, keystore.ErrConflict):
+			continue
+		}
+		return done, false, err
+	}
+	return done, false, fmt.Errorf("gave up after %d tries: %w", maxTries, keystore.ErrConflict)
+}
+
+// errReplayed: the operation was done before.
+var errReplayed = errors.New("replayed")
+
+// try computes and swaps once, from the view as it is.
+func (r *Rotator) try(ctx context.Context, ks *keyset, op rotation.Operation, fn ChangeFunc) (rotation.Operation, error) {
+	v := ks.view.Load()
+	if prior, ok := sameKey(v.State, op); ok {
+		if prior.Request != op.Request || prior.Kind != op.Kind {
+			return rotation.Operation{}, ErrKeyReused
+		}
+		return prior, errReplayed
+	}
+	next, err := fn(v.State, r.opt.Clock.Now(), nil, op)
+	var need *rotation.NeedKeysError
+	if errors.As(err, &need) {
+		var fresh []rotation.NewKey
+		if fresh, err = r.make(ctx, ks, v.State.Policy, need.Algorithms); err != nil {
+			return rotation.Operation{}, err
+		}
+		next, err = fn(v.State, r.opt.Clock.Now(), fresh, op)
+	}
+	if err != nil {
+		return rotation.Operation{}, err
+	}
+	if err := r.swap(ctx, ks, v.version, next); err != nil {
+		return rotation.Operation{}, err
+	}
+	r.destroyRevoked(ctx, ks, v.State)
+	written, _ := next.Operation(op.ID)
+	return written, nil
+}
+
+// sameKey finds the operation that the caller made with that idempotency key.
+func sameKey(s rotation.State, op rotation.Operation) (rotation.Operation, bool) {
+	if op.Key == "" {
+		return rotation.Operation{}, false
+	}
+	i := slices.IndexFunc(s.Operations, func(o rotation.Operation) bool { return o.Key == op.Key && o.By == op.By })
+	if i < 0 {
+		return rotation.Operation{}, false
+	}
+	return s.Operations[i], true
+}
+
+// destroyRevoked destroys the private halves of keys that were in the state
+// before and are revoked now. What fails is left to the next sweep.
+func (r *Rotator) destroyRevoked(ctx context.Context, ks *keyset, before rotation.State) {
+	now := ks.view.Load().State
+	for k := range before.Keys {
+		if !now.Revoked(k.KID) {
+			continue
+		}
+		if err := r.destroy(ctx, ks, k.KID); err != nil {
+			r.log.Warn("destroying a revoked key failed, trying again", "keyset", ks.name, "kid", k.KID, "error", err)
+			ks.sweepAt = time.Time{}
+		}
+	}
+}
+
+// Ensure founds the keyset if it does not exist, and else puts the policy in
+// force if it differs. It reports whether anything was written.
+func (r *Rotator) Ensure(ctx context.Context, name string, p rotation.Policy, by string) (bool, error) {
+	doc, err := r.opt.Documents.Load(ctx, name)
+	if errors.Is(err, keystore.ErrNotFound) {
+		return r.found(ctx, name, p, by)
+	}
+	if err != nil {
+		return false, fmt.Errorf("loading keyset %s: %w", name, err)
+	}
+	if s, err := rotation.Decode(doc.Data); err == nil {
+		if err := r.checkFuture(s); err != nil {
+			return false, err
+		}
+	}
+	if err := r.refresh(ctx, name, r.opt.Clock.Now()); err != nil {
+		return false, err
+	}
+	op := rotation.Operation{Kind: "policy", By: by}
+	_, _, err = r.Change(ctx, name, op, func(s rotation.State, now time.Time, _ []rotation.NewKey, op rotation.Operation) (rotation.State, error) {
+		return s.SetPolicy(p, now, op)
+	})
+	if errors.Is(err, rotation.ErrNothingDue) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// found writes the first generation of a keyset. If another replica does so at
+// the same time, one of them wins and the other takes the winner's.
+func (r *Rotator) found(ctx context.Context, name string, p rotation.Policy, by string) (bool, error) {
+	v, _ := r.keysets.LoadOrStore(name, &keyset{name: name, destroyed: map[string]bool{}})
+	ks := v.(*keyset)
+	ks.mu.Lock()
+	defer ks.mu.Unlock()
+	if ks.view.Load() != nil {
+		return false, fmt.Errorf("the state document of keyset %s was there and is gone: restore it from a backup; a new one would orphan every token", name)
+	}
+	if _, err := p.Derive(r.opt.Clock.Now()); err != nil {
+		return false, err
+	}
+	var algs []string
+	for _, alg := range p.Algorithms {
+		algs = append(algs, alg, alg)
+	}
+	fresh, err := r.make(ctx, ks, p, algs)
+	if err != nil {
+		return false, err
+	}
+	s, err := rotation.Found(name, p, r.opt.Clock.Now(), fresh, rotation.Operation{ID: newID(), Kind: "found", By: by})
+	if err != nil {
+		return false, err
+	}
+	err = r.swap(ctx, ks, "", s)
+	if errors.Is(err, keystore.ErrConflict) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// frozen returns why the keyset must not be changed now, or nil.
+func (r *Rotator) frozen(ks *keyset) error {
+	for _, name := range []string{alarmClock, alarmDocument + ks.name} {
+		if msg, on := r.alarmed(name); on {
+			return fmt.Errorf("%w: %s", ErrFrozen, msg)
+		}
+	}
+	if v := ks.view.Load(); v != nil {
+		return r.checkFuture(v.State)
+	}
+	return nil
+}
+
+// checkFuture refuses a document from the future: the clock must be behind.
+func (r *Rotator) checkFuture(s rotation.State) error {
+	now := r.opt.Clock.Now()
+	if skew := s.Policy.ClockSkew.Std(); !s.UpdatedAt.After(now.Add(2*skew + minSkew)) {
+		return nil
+	}
+	return fmt.Errorf("%w: the clock is behind: it says %s, but keyset %s was last changed at %s: set the clock right and start again",
+		ErrFrozen, now.Format(time.RFC3339), s.Keyset, s.UpdatedAt.Format(time.RFC3339))
+}
+
+// checkClock raises an alarm while the wall clock departs from the trusted time
+// by more than the smallest skew that any keyset allows.
+func (r *Rotator) checkClock() {
+	limit := time.Duration(-1)
+	r.keysets.Range(func(_, v any) bool {
+		if view := v.(*keyset).view.Load(); view != nil {
+			if skew := view.State.Policy.ClockSkew.Std(); limit < 0 || skew < limit {
+				limit = skew
+			}
+		}
+		return true
+	})
+	if limit < 0 {
+		return
+	}
+	if ahead := r.opt.Clock.Check(max(limit, minSkew)); ahead != 0 {
+		r.alarm(alarmClock, "the system clock jumped by %s; keeping the time from before, changing nothing: set the clock right, or restart jwksd if it is right now", ahead.Round(time.Second))
+		return
+	}
+	r.calm(alarmClock)
+}
+
+// minSkew keeps the ordinary jitter between reading two clocks from being taken
+// for a jump.
+const minSkew = 100 * time.Millisecond
