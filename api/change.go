@@ -1,0 +1,210 @@
+package api
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/jwksd/jwksd/api/wire"
+	"github.com/jwksd/jwksd/rotation"
+)
+
+// rotate answers POST /v1/keysets/{keyset}/rotate.
+func (s *Server) rotate(c *call) error {
+	v, _, err := s.view(c, ActionRotate)
+	if err != nil {
+		return err
+	}
+	var req wire.RotateRequest
+	op, err := c.operation("rotate", &req)
+	if err != nil {
+		return err
+	}
+	op.Reason = req.Reason
+	if err := checkReason(req.Reason); err != nil {
+		return err
+	}
+	var algs []string
+	if req.Alg != "" {
+		algs = []string{req.Alg}
+	}
+	done, replayed, err := s.opt.Keysets.Change(c.r.Context(), c.keyset, op,
+		func(st rotation.State, now time.Time, _ []rotation.NewKey, op rotation.Operation) (rotation.State, error) {
+			next, _, err := st.Promote(algs, req.Force, now, op)
+			return next, err
+		})
+	if err != nil {
+		return err
+	}
+	out := changed(c.keyset, done, replayed, v.State.Policy)
+	if err := json.Unmarshal(done.Result, &out.Promoted); err != nil {
+		return fmt.Errorf("reading the result of operation %s: %w", done.ID, err)
+	}
+	out.Warnings = leadWarnings(out.Promoted, v.State)
+	s.log.Info("rotated", "keyset", c.keyset, "by", c.caller.Name, "reason", req.Reason, "force", req.Force, "promoted", out.Promoted, "replayed", replayed)
+	return c.answer(http.StatusOK, out)
+}
+
+// revoke answers POST /v1/keysets/{keyset}/revoke.
+func (s *Server) revoke(c *call) error {
+	var req wire.RevokeRequest
+	if _, err := c.caller.may(c.keyset, ActionRevoke); err != nil {
+		return err
+	}
+	op, err := c.operation("revoke", &req)
+	if err != nil {
+		return err
+	}
+	action := ActionRevoke
+	if req.All {
+		action = ActionRevokeAll
+	}
+	v, _, err := s.view(c, action)
+	if err != nil {
+		return err
+	}
+	if err := checkRevoke(req); err != nil {
+		return err
+	}
+	op.Reason = req.Reason
+	if req.DryRun {
+		return s.dryRevoke(c, v.State, req, op)
+	}
+	done, replayed, err := s.opt.Keysets.Change(c.r.Context(), c.keyset, op,
+		func(st rotation.State, now time.Time, fresh []rotation.NewKey, op rotation.Operation) (rotation.State, error) {
+			next, _, err := revokeIn(st, req, now, fresh, op)
+			return next, err
+		})
+	if err != nil {
+		return err
+	}
+	var result rotation.Revocation
+	if err := json.Unmarshal(done.Result, &result); err != nil {
+		return fmt.Errorf("reading the result of operation %s: %w", done.ID, err)
+	}
+	s.log.Warn("revoked", "keyset", c.keyset, "by", c.caller.Name, "kid", req.KID, "all", req.All, "reason", req.Reason, "replayed", replayed)
+	return c.answer(http.StatusOK, revocation(c.keyset, done, replayed, v.State, result))
+}
+
+func revokeIn(st rotation.State, req wire.RevokeRequest, now time.Time, fresh []rotation.NewKey, op rotation.Operation) (rotation.State, rotation.Revocation, error) {
+	if req.All {
+		return st.RevokeAll(now, fresh, op)
+	}
+	return st.Revoke(req.KID, now, fresh, op)
+}
+
+// dryRevoke answers what a revocation would do, with keys that do not exist.
+func (s *Server) dryRevoke(c *call, st rotation.State, req wire.RevokeRequest, op rotation.Operation) error {
+	now := s.opt.Now()
+	_, result, err := revokeIn(st, req, now, nil, op)
+	var need *rotation.NeedKeysError
+	if errors.As(err, &need) {
+		var fresh []rotation.NewKey
+		for i, alg := range need.Algorithms {
+			fresh = append(fresh, rotation.NewKey{KID: fmt.Sprintf("(new key %d)", i+1), Algorithm: alg, Public: json.RawMessage("{}")})
+		}
+		_, result, err = revokeIn(st, req, now, fresh, op)
+	}
+	if err != nil {
+		return err
+	}
+	done := rotation.Operation{At: now, Generation: st.Generation}
+	out := revocation(c.keyset, done, false, st, result)
+	out.DryRun = true
+	return c.answer(http.StatusOK, out)
+}
+
+// revocation builds the answer of a revocation.
+func revocation(keyset string, done rotation.Operation, replayed bool, before rotation.State, r rotation.Revocation) wire.Change {
+	out := changed(keyset, done, replayed, before.Policy)
+	out.Revoked, out.Promoted = revoked(r.Revoked), r.Promoted
+	out.TrustedUntil, out.FlushAt = r.TrustedUntil, r.FlushAt
+	out.Warnings = append(leadWarnings(r.Promoted, before),
+		fmt.Sprintf("verifiers may accept tokens of the revoked key until %s, when their caches have turned over", stampText(r.TrustedUntil)))
+	return out
+}
+
+func changed(keyset string, done rotation.Operation, replayed bool, p rotation.Policy) wire.Change {
+	return wire.Change{
+		Keyset: keyset, Generation: done.Generation, Operation: done.ID, At: done.At, Replayed: replayed,
+		EverywhereBy: done.At.Add(p.MaxStaleness.Std()),
+	}
+}
+
+// leadWarnings says what a key that signs without its full lead means.
+func leadWarnings(promoted []rotation.Promotion, st rotation.State) []string {
+	var out []string
+	for _, p := range promoted {
+		if !p.FullLead {
+			out = append(out, fmt.Sprintf("key %s signs before every verifier can know it: those with a cached set may reject its tokens for up to %s", p.To, st.Timing().Exposure))
+		}
+	}
+	return out
+}
+
+func stampText(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// maxReason bounds what is kept in the state document for ever.
+const maxReason = 500
+
+func checkReason(reason string) error {
+	if len(reason) > maxReason {
+		return &failure{status: http.StatusBadRequest, code: "invalid_reason", detail: fmt.Sprintf("the reason is over %d bytes", maxReason), field: "reason"}
+	}
+	return nil
+}
+
+func checkRevoke(req wire.RevokeRequest) error {
+	switch {
+	case req.All == (req.KID != ""):
+		return &failure{status: http.StatusBadRequest, code: "invalid_revoke", detail: `give either "kid" or "all": true`, field: "kid"}
+	case req.Reason == "":
+		return &failure{status: http.StatusBadRequest, code: "reason_required", detail: "a revocation needs a reason; it stays in the record", field: "reason"}
+	}
+	return checkReason(req.Reason)
+}
+
+// operation reads a change request strictly and names the operation after its
+// Idempotency-Key. An empty body stands for {}.
+func (c *call) operation(kind string, req any) (rotation.Operation, error) {
+	op := rotation.Operation{Kind: kind, By: c.caller.Name}
+	body := []byte("{}")
+	if c.r.ContentLength != 0 {
+		var err error
+		if body, err = c.body(); err != nil {
+			return op, err
+		}
+	}
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(req); err != nil {
+		return op, badRequest("invalid_body", "the body is no valid request: %v", err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return op, badRequest("invalid_body", "there is data after the request")
+	}
+	key := c.r.Header.Get("Idempotency-Key")
+	if len(key) > 255 {
+		return op, badRequest("invalid_idempotency_key", "the Idempotency-Key is over 255 bytes")
+	}
+	if key != "" {
+		op.Key = digest(key)
+		canonical, err := json.Marshal(req)
+		if err != nil {
+			return op, err
+		}
+		op.Request = digest(string(canonical))
+	}
+	return op, nil
+}
+
+func digest(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:])
+}
