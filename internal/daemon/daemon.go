@@ -1,0 +1,248 @@
+// Package daemon puts the parts together: store, custody, rotator, listeners.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jwksd/jwksd/api"
+	"github.com/jwksd/jwksd/api/wire"
+	"github.com/jwksd/jwksd/internal/clock"
+	"github.com/jwksd/jwksd/internal/config"
+	"github.com/jwksd/jwksd/internal/custody"
+	"github.com/jwksd/jwksd/keystore/file"
+	"github.com/jwksd/jwksd/rotation/rotator"
+)
+
+// Options of Run.
+type Options struct {
+	Config config.Config
+	// Path is the configuration file that Reload reads again; empty if there is
+	// none.
+	Path    string
+	Version string
+	Log     *slog.Logger
+	// Reload asks for the configuration to be read again.
+	Reload <-chan struct{}
+	// Ready is called once, when the listeners answer and every configured
+	// keyset has its keys.
+	Ready func(Addresses)
+}
+
+// Addresses are where the daemon listens.
+type Addresses struct {
+	Public, API, Ops string // URLs; Ops is empty if it is off
+}
+
+// Daemon is one running jwksd.
+type daemon struct {
+	opt     Options
+	log     *slog.Logger
+	clock   *clock.Clock
+	store   *file.Store
+	rotator *rotator.Rotator
+	api     *api.Server
+	cert    certificate
+
+	config atomic.Pointer[config.Config] // in force
+	reload atomic.Pointer[wire.Reload]
+	ready  atomic.Bool
+}
+
+// Run serves until ctx ends, and then lets requests and changes under way end.
+// It returns nil after an orderly stop.
+func Run(ctx context.Context, opt Options) (err error) {
+	d := &daemon{opt: opt, log: opt.Log, clock: clock.New(clock.System())}
+	d.config.Store(&opt.Config)
+	keep := opt.Config.Keystore.File
+	d.store, err = file.Open(file.Options{Dir: keep.Dir, Identity: keep.Identity, Now: d.clock.Now, Logger: opt.Log})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.store.Close()) }()
+
+	d.rotator = rotator.New(rotator.Options{
+		Documents: d.store,
+		Custody:   custody.Local{Keys: d.store},
+		Clock:     d.clock,
+		Log:       opt.Log,
+		Sync:      opt.Config.SyncInterval.Std(),
+		OrphanAge: 0, // the store is locked: no write of another process can land
+		Workers:   runtime.GOMAXPROCS(0),
+	})
+	auth, err := callers(opt.Config)
+	if err != nil {
+		return err
+	}
+	d.api = api.New(api.Options{
+		Keysets: d.rotator, Auth: auth, Now: d.clock.Now, Log: opt.Log,
+		Version: opt.Version, Reload: d.reload.Load,
+	})
+	if err := d.rotator.Sync(ctx); err != nil {
+		return err
+	}
+	return d.serve(ctx)
+}
+
+// serve opens the listeners first, so that an address in use is found before
+// anything is written, then founds the keysets, then turns the keys until ctx
+// ends.
+func (d *daemon) serve(ctx context.Context) error {
+	servers, addresses, err := d.listen()
+	if err != nil {
+		return err
+	}
+	// The rotator outlives the servers, so that a request under way finds it
+	// working.
+	turning, stop := context.WithCancel(context.WithoutCancel(ctx))
+	serving, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	defer stop()
+	var down sync.WaitGroup
+	defer down.Wait()
+	defer cancel(nil)
+	for _, s := range servers {
+		down.Go(func() {
+			if err := s.run(serving); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	if err := d.apply(serving, *d.config.Load()); err != nil {
+		return err
+	}
+	parts.Go(func() { d.rotator.Run(turning) })
+	if err := d.announce(addresses); err != nil {
+		return err
+	}
+	d.ready.Store(true)
+	if d.opt.Ready != nil {
+		d.opt.Ready(addresses)
+	}
+	d.obey(serving)
+	if cause := context.Cause(serving); ctx.Err() == nil && cause != nil {
+		return cause
+	}
+	d.log.Info("stopping")
+	return nil
+}
+
+// obey reloads the configuration whenever that is asked for, until ctx ends.
+func (d *daemon) obey(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.opt.Reload:
+			d.reloadConfig(ctx)
+		}
+	}
+}
+
+// apply puts the file's keysets in force, one swap each.
+func (d *daemon) apply(ctx context.Context, c config.Config) error {
+	for _, k := range c.Keysets {
+		wrote, err := d.rotator.Ensure(ctx, k.Name, k.Policy, "config")
+		if err != nil {
+			return fmt.Errorf("keyset %s: %w", k.Name, err)
+		}
+		if wrote {
+			d.log.Info("policy in force", "keyset", k.Name)
+		}
+	}
+	return nil
+}
+
+// announce writes down where the daemon listens, for the command line.
+func (d *daemon) announce(a Addresses) error {
+	dir := d.opt.Config.Keystore.File.Dir
+	for name, url := range map[string]string{APIAddressFile: a.API, PublicAddressFile: a.Public} {
+		if err := writeFile(filepath.Join(dir, name), url+"\n"); err != nil {
+			return fmt.Errorf("writing down the address: %w", err)
+		}
+	}
+	return nil
+}
+
+// reloadConfig reads the file again. What does not hold together is rejected
+// whole, and the old configuration stays.
+func (d *daemon) reloadConfig(ctx context.Context) {
+	outcome := &wire.Reload{At: d.clock.Now(), OK: true}
+	if err := d.tryReload(ctx); err != nil {
+		outcome.OK, outcome.Error = false, err.Error()
+		d.log.Error("configuration rejected, the old one stays in force", "error", err)
+	} else {
+		d.log.Info("configuration reloaded")
+	}
+	d.reload.Store(outcome)
+}
+
+func (d *daemon) tryReload(ctx context.Context) error {
+	if d.opt.Path == "" {
+		return errors.New("there is no configuration file: start jwksd serve with --config")
+	}
+	c, err := config.Load(d.opt.Path, d.clock.Now())
+	if err != nil {
+		return err
+	}
+	old := d.config.Load()
+	if c.Keystore != old.Keystore || c.SyncInterval != old.SyncInterval || !sameListeners(c.Listeners, old.Listeners) {
+		return fmt.Errorf("%s: keystore, sync_interval and listeners change only with a restart", d.opt.Path)
+	}
+	auth, err := callers(c)
+	if err != nil {
+		return err
+	}
+	if err := d.cert.load(c.Listeners.API.TLS); err != nil {
+		return err
+	}
+	if err := d.apply(ctx, c); err != nil {
+		return err
+	}
+	d.api.SetAuth(auth)
+	d.config.Store(&c)
+	for _, k := range old.Keysets {
+		if !configured(c, k.Name) {
+			d.log.Warn("keyset left the configuration but goes on turning", "keyset", k.Name)
+		}
+	}
+	return nil
+}
+
+func sameListeners(a, b config.Listeners) bool {
+	sameTLS := (a.API.TLS == nil) == (b.API.TLS == nil) && (a.API.TLS == nil || *a.API.TLS == *b.API.TLS)
+	a.API.TLS, b.API.TLS = nil, nil
+	return sameTLS && a == b
+}
+
+func configured(c config.Config, keyset string) bool {
+	return slices.ContainsFunc(c.Keysets, func(k config.Keyset) bool { return k.Name == keyset })
+}
+
+// expects tells whether a keyset is about to be founded.
+func (d *daemon) expects(keyset string) bool { return configured(*d.config.Load(), keyset) }
+
+// stopTimeout bounds how long requests under way may take after a stop.
+const stopTimeout = 15 * time.Second
+
+// urlOf writes the address of a listener as a URL that a client on this machine
+// can use.
+func urlOf(scheme string, l net.Listener) string {
+	addr := l.Addr().(*net.TCPAddr)
+	host := addr.IP.String()
+	if addr.IP.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return scheme + "://" + net.JoinHostPort(host, fmt.Sprint(addr.Port))
+}
