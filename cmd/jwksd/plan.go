@@ -108,5 +108,5 @@ func (a *app) writePlan(p wire.Plan, ascii bool) error {
 		return err
 	}
 	fmt.Fprintln(a.out)
-	return timeline.RenderEvents(a.out, p.Events, timeline.Options{Now: p.Now, Location: time.UTC})
+	return timeline.RenderEvents(a.out, p.Keys, timeline.Options{Now: p.Now, From: p.Now, Until: p.Horizon, Location: time.UTC})
 }

@@ -96,7 +96,7 @@ func nextOf(k wire.Key, now time.Time) string {
 	case k.Phase == rotation.PhaseStandby && k.ActivateAt.IsZero():
 		return "waits to be scheduled"
 	case k.Phase == rotation.PhaseStandby:
-		return "signs " + relative(k.ActivateAt, now)
+		return "signs from " + relative(k.ActivateAt, now)
 	case k.Phase == rotation.PhaseActive && k.SignsUntil.IsZero():
 		return "signs until it has a successor"
 	case k.Phase == rotation.PhaseActive:
@@ -104,7 +104,7 @@ func nextOf(k wire.Key, now time.Time) string {
 	case k.RemoveAt.IsZero():
 		return "leaves when its last token has expired"
 	}
-	return "leaves " + relative(k.RemoveAt, now)
+	return "leaves at " + relative(k.RemoveAt, now)
 }
 
 func remark(l wire.Lane, k wire.Key) string {
@@ -119,13 +119,13 @@ func remark(l wire.Lane, k wire.Key) string {
 	return ""
 }
 
-// relative writes an instant as distance from now, and as a time of day.
+// relative writes an instant and its distance from now.
 func relative(at, now time.Time) string {
 	d := at.Sub(now).Round(time.Second)
 	if d < 0 {
-		return fmt.Sprintf("%s ago (%s)", brief(-d), clockText(at))
+		return fmt.Sprintf("%s (%s ago)", clockText(at), brief(-d))
 	}
-	return fmt.Sprintf("in %s (%s)", brief(d), clockText(at))
+	return fmt.Sprintf("%s (in %s)", clockText(at), brief(d))
 }
 
 // brief keeps the two largest units of a duration.
