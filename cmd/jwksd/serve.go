@@ -97,7 +97,7 @@ func (a *app) ready(conf config.Config, at daemon.Addresses) {
 	a.note("JWKS  %s", at.Public+setPath(conf.Keysets[0].Name))
 	a.note("API   %s", at.API)
 	if len(conf.Callers) == 0 {
-		a.note("operator's token in %s", conf.Keystore.File.Dir)
+		a.note("operator's token in %s", conf.DataDir)
 	}
 	a.note("ready")
 }

@@ -23,6 +23,25 @@ type Config struct {
 	// is from true time. A duration, 5s by default.
 	ClockSkew rotation.Duration `yaml:"clock_skew"`
 
+	// DataDir is where the daemon keeps small files of its own: the operator's
+	// token if no callers are configured, its addresses for the command line,
+	// and the last good copy of the public state. A path, relative to the
+	// configuration file; keystore.file.dir by default.
+	DataDir string `yaml:"data_dir"`
+
+	// Role is what this daemon does: signer (signs, rotates, publishes) is the
+	// default; publisher serves the sets only and needs no permission to read
+	// private keys.
+	Role string `yaml:"role"`
+
+	// Replica names this daemon among those that share the store. Letters,
+	// digits, dot, underscore and hyphen; the host's name by default.
+	Replica string `yaml:"replica"`
+
+	// Revision numbers the keysets of this file. A keyset that was set from a
+	// higher revision is left alone. 0, the default, always applies.
+	Revision int `yaml:"revision"`
+
 	// Keysets are the sets of keys, each a block under its name, in the order
 	// of the file. At least one is required.
 	Keysets []Keyset `yaml:"keysets"`
@@ -39,6 +58,8 @@ type Keystore struct {
 	// File keeps everything in one directory of this machine. It is the
 	// default.
 	File FileStore `yaml:"file"`
+	// Vault keeps everything in HashiCorp Vault. Off by default.
+	Vault *Vault `yaml:"vault"`
 }
 
 // FileStore is a key store in a directory.
@@ -107,8 +128,9 @@ type Block struct {
 	// to 8192, 2048 by default. Other algorithms ignore it.
 	RSABits int `yaml:"rsa_bits"`
 
-	// Custody is where private keys act. local (kept in the store, sign in
-	// memory) is the default and for now the only choice.
+	// Custody is where private keys act: local (kept in the store, sign in
+	// memory) is the default; transit (never leave Vault, sign there) needs
+	// keystore.vault.
 	Custody string `yaml:"custody"`
 
 	// Discovery publishes OpenID and OAuth metadata beside the set. true or
@@ -212,6 +234,12 @@ type OpsListener struct {
 	// keep it on the loopback or behind a firewall.
 	Address string `yaml:"address"`
 }
+
+// The roles of a daemon.
+const (
+	RoleSigner    = "signer"
+	RolePublisher = "publisher"
+)
 
 // The media types that a set may be published as.
 const (

@@ -39,6 +39,7 @@ func TestSample(t *testing.T) {
 	second.TokenTTLMax = rotation.Duration(30 * 24 * time.Hour)
 	second.HandoverGrace = rotation.Duration(time.Minute)
 	want := Config{
+		Role:         RoleSigner,
 		Keystore:     Keystore{File: FileStore{Dir: "/etc/jwksd/state", Identity: "/etc/jwksd/identity.txt"}},
 		SyncInterval: rotation.Duration(500 * time.Millisecond),
 		MaxStaleness: rotation.Duration(time.Hour),

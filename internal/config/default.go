@@ -16,7 +16,7 @@ import (
 // listener on 127.0.0.1:8080 and the api listener on 127.0.0.1:8081.
 func Default(stateDir string) Config {
 	c := base()
-	c.Keystore.File.Dir = stateDir
+	c.Keystore.File.Dir, c.DataDir = stateDir, stateDir
 	c.Keysets = []Keyset{{Name: jwks.DefaultKeyset, Policy: rotation.DefaultPolicy()}}
 	return c
 }
@@ -28,6 +28,7 @@ func base() Config {
 		SyncInterval: rotation.Duration(500 * time.Millisecond),
 		MaxStaleness: p.MaxStaleness,
 		ClockSkew:    p.ClockSkew,
+		Role:         RoleSigner,
 		Listeners: Listeners{
 			Public: PublicListener{Address: "127.0.0.1:8080", ContentType: ContentTypeJWKSet},
 			API:    APIListener{Address: "127.0.0.1:8081"},

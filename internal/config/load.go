@@ -107,6 +107,12 @@ func (r *report) files(c *Config) {
 		}
 		c.Keystore.File.Dir = dir
 	}
+	if c.DataDir == "" {
+		c.DataDir = c.Keystore.File.Dir
+	}
+	if c.Keystore.Vault != nil {
+		r.vaultFiles(c.Keystore.Vault)
+	}
 	tls := c.Listeners.API.TLS
 	if tls == nil {
 		return
@@ -135,6 +141,12 @@ func (r *report) resolve(c *Config, dir string) {
 	}
 	join(&c.Keystore.File.Dir)
 	join(&c.Keystore.File.Identity)
+	join(&c.DataDir)
+	if v := c.Keystore.Vault; v != nil {
+		for _, path := range v.paths() {
+			join(path)
+		}
+	}
 	if tls := c.Listeners.API.TLS; tls != nil {
 		join(&tls.Cert)
 		join(&tls.Key)

@@ -24,12 +24,39 @@ func (r *report) checkStore(c *Config) {
 	at := fieldPath{"keystore", "file"}
 	r.checkPath(at.key("dir"), c.Keystore.File.Dir)
 	r.checkPath(at.key("identity"), c.Keystore.File.Identity)
+	r.checkPath(fieldPath{"data_dir"}, c.DataDir)
+	if c.Keystore.Vault != nil {
+		if _, both := r.where["keystore.file"]; both {
+			r.add(fieldPath{"keystore"}, "give either file or vault")
+		}
+		r.checkVault(c.Keystore.Vault)
+	}
+	r.checkReplica(c)
 	switch {
 	case c.SyncInterval <= 0:
 		r.add(fieldPath{"sync_interval"}, "%s: must be longer than zero, as in 500ms", c.SyncInterval)
 	case c.MaxStaleness > 0 && c.SyncInterval >= c.MaxStaleness:
 		r.add(fieldPath{"sync_interval"}, "%s: must be shorter than max_staleness (%s), or no replica could ever sign", c.SyncInterval, c.MaxStaleness)
 	}
+}
+
+func (r *report) checkReplica(c *Config) {
+	switch {
+	case c.Role != RoleSigner && c.Role != RolePublisher:
+		r.add(fieldPath{"role"}, "%s: choose signer or publisher", excerpt(c.Role))
+	case c.Role == RolePublisher && c.Keystore.Vault == nil:
+		r.add(fieldPath{"role"}, "publisher needs keystore.vault: a file store belongs to one daemon, which signs")
+	}
+	if name := c.Replica; name != "" && (len(name) > 128 || strings.ContainsFunc(name, notReplica) || strings.HasPrefix(name, ".")) {
+		r.add(fieldPath{"replica"}, "%s: want up to 128 letters, digits, dots, underscores and hyphens, the first no dot", excerpt(name))
+	}
+	if c.Revision < 0 {
+		r.add(fieldPath{"revision"}, "%d: must not be negative", c.Revision)
+	}
+}
+
+func notReplica(c rune) bool {
+	return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '.' || c == '_' || c == '-')
 }
 
 // checkPath reports a path that means something else than it seems to.
@@ -55,11 +82,11 @@ func (r *report) checkKeysets(c *Config, now time.Time) {
 		if !jwks.ValidKeyset(k.Name) {
 			r.add(at.key(k.Name), "a keyset's name has 1 to 63 of a-z, 0-9, dot, underscore and hyphen, and begins with a letter or a digit: rename it")
 		}
-		r.checkPolicy(at.key(k.Name), k.Policy, now)
+		r.checkPolicy(at.key(k.Name), k.Policy, c.Keystore.Vault != nil, now)
 	}
 }
 
-func (r *report) checkPolicy(at fieldPath, p rotation.Policy, now time.Time) {
+func (r *report) checkPolicy(at fieldPath, p rotation.Policy, vault bool, now time.Time) {
 	for i, alg := range p.Algorithms {
 		if _, err := jwa.Lookup(alg); err != nil {
 			r.add(at.key("algorithms").index(i), "unsupported algorithm %s: choose one of %s", excerpt(alg), strings.Join(jwa.Names(), ", "))
@@ -71,9 +98,11 @@ func (r *report) checkPolicy(at fieldPath, p rotation.Policy, now time.Time) {
 	switch p.Custody {
 	case rotation.CustodyLocal:
 	case rotation.CustodyTransit:
-		r.add(at.key("custody"), "transit needs keystore.vault, which is not available: choose local")
+		if !vault {
+			r.add(at.key("custody"), "transit needs keystore.vault: configure it, or choose local")
+		}
 	default:
-		r.add(at.key("custody"), "%s: choose local", excerpt(string(p.Custody)))
+		r.add(at.key("custody"), "%s: choose local or transit", excerpt(string(p.Custody)))
 	}
 	_, err := p.Derive(now)
 	for _, e := range policyErrors(err) {

@@ -40,7 +40,7 @@ func callers(c config.Config) (api.Authenticator, error) {
 		byHash[[sha256.Size]byte(sum)] = caller
 	}
 	if len(c.Callers) == 0 {
-		token, err := operatorToken(c.Keystore.File.Dir)
+		token, err := operatorToken(c.DataDir)
 		if err != nil {
 			return nil, err
 		}

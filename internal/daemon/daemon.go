@@ -166,7 +166,7 @@ func (d *daemon) apply(ctx context.Context, c config.Config) error {
 
 // announce writes down where the daemon listens, for the command line.
 func (d *daemon) announce(a Addresses) error {
-	dir := d.opt.Config.Keystore.File.Dir
+	dir := d.opt.Config.DataDir
 	for name, url := range map[string]string{APIAddressFile: a.API, PublicAddressFile: a.Public} {
 		if err := writeFile(filepath.Join(dir, name), url+"\n"); err != nil {
 			return fmt.Errorf("writing down the address: %w", err)
@@ -197,8 +197,8 @@ func (d *daemon) tryReload(ctx context.Context) error {
 		return err
 	}
 	old := d.config.Load()
-	if c.Keystore != old.Keystore || c.SyncInterval != old.SyncInterval || !sameListeners(c.Listeners, old.Listeners) {
-		return fmt.Errorf("%s: keystore, sync_interval and listeners change only with a restart", d.opt.Path)
+	if !c.Keystore.Equal(old.Keystore) || c.Role != old.Role || c.Replica != old.Replica || c.DataDir != old.DataDir || c.SyncInterval != old.SyncInterval || !sameListeners(c.Listeners, old.Listeners) {
+		return fmt.Errorf("%s: keystore, data_dir, role, replica, sync_interval and listeners change only with a restart", d.opt.Path)
 	}
 	auth, err := callers(c)
 	if err != nil {
