@@ -171,3 +171,9 @@ func TestDefaultStateDir(t *testing.T) {
 		}
 	}
 }
+
+func TestDeployedConfigurationHolds(t *testing.T) {
+	if _, err := Load("../../deploy/jwksd.yaml", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+}
