@@ -36,6 +36,7 @@ var ErrNothingDue = errors.New("nothing is due")
 // Plan returns what Advance would do at that instant.
 func (s State) Plan(t Instant) Plan {
 	next := s.clone()
+	t.Now = next.clock(t.Now)
 	changed := next.settle(t)
 	needs := next.needs(t.Now)
 	return Plan{Needs: needs, Due: changed || len(needs) > 0, Wake: next.wake(t.Now)}
@@ -47,6 +48,7 @@ func (s State) Plan(t Instant) Plan {
 // other algorithms are refused, missing ones are left for the next time.
 func (s State) Advance(t Instant, fresh []NewKey, op Operation) (State, error) {
 	next := s.clone()
+	t.Now = next.clock(t.Now)
 	changed := next.settle(t)
 	needs := next.needs(t.Now)
 	for _, k := range fresh {
@@ -64,6 +66,24 @@ func (s State) Advance(t Instant, fresh []NewKey, op Operation) (State, error) {
 		return State{}, ErrNothingDue
 	}
 	return next.commit(op, t.Now), nil
+}
+
+// clock is now, or the instant at which the document was written if that is
+// later: a slow clock must not take back what a fast one has recorded, such as
+// the turn of a key whose predecessor has ended. The writer's clock was within
+// the skew of true time, and so is its reading still. One that is further ahead
+// broke the promise and is not followed.
+func (s *State) clock(now time.Time) time.Time {
+	if ahead := s.UpdatedAt.Sub(now); ahead > 0 && ahead <= 2*s.floor().ClockSkew.Std() {
+		return s.UpdatedAt
+	}
+	return now
+}
+
+// everywhere is an instant that is past on every clock if now is the reading of
+// one of them.
+func (s *State) everywhere(now time.Time) time.Time {
+	return stamp(now).Add(-2 * s.floor().ClockSkew.Std())
 }
 
 // settle does all of Advance that needs no new key. The order matters: an end
@@ -112,6 +132,9 @@ func (s *State) stampEnds(l *Lane, t Instant) bool {
 			continue
 		}
 		k := &l.Keys[i]
+		if k.ActivateAt.IsZero() || !end.After(k.ActivateAt) {
+			k.OffSchedule = true // it never had its turn, so no tick made room for it
+		}
 		k.SignsUntil = later(end, stamp(t.Observed)).Add(k.Grace.Std())
 		k.DestroyAt = k.SignsUntil.Add(s.stopAfter())
 		k.RemoveAt = k.SignsUntil.Add((k.TokenTTLMax + k.Retain).Std())
@@ -185,7 +208,7 @@ func (s *State) schedule(t Instant) bool {
 			if turn.IsZero() {
 				continue
 			}
-			k.OffSchedule = flushes(l, *k) || !l.started(t.Now)
+			k.OffSchedule = k.OffSchedule || flushes(l, *k) || !l.started(t.Now)
 			if flushes(l, *k) {
 				l.FlushAfter = 0
 			}
@@ -199,8 +222,13 @@ func (s *State) schedule(t Instant) bool {
 // flushes tells whether the key is the one that a revocation waits for.
 func flushes(l *Lane, k Key) bool { return l.FlushAfter != 0 && k.Sequence > l.FlushAfter }
 
-// started tells whether a key of the lane is active.
-func (l Lane) started(now time.Time) bool { _, ok := l.Active(now); return ok }
+// started tells whether a key of the lane is active, and will be until another
+// takes over.
+func (l Lane) started(now time.Time) bool {
+	return slices.ContainsFunc(l.Keys, func(k Key) bool {
+		return k.eligible(now) && !k.ActivateAt.IsZero() && !k.ActivateAt.After(now)
+	})
+}
 
 // turn is when a standby becomes active: as soon as it has its lead if it
 // flushes a revoked key or begins a lane, else at a tick.
@@ -219,24 +247,37 @@ func (s *State) tick(l Lane, ready, now time.Time) time.Time {
 	if err != nil {
 		return time.Time{} // Check refuses such a document; the lane is overdue
 	}
-	allowed := s.retiringBound(l)
-	at := schedule.atOrAfter(ready)
-	for !at.IsZero() && l.retiringAt(at) >= allowed {
-		at = schedule.Next(at)
+	for at := schedule.atOrAfter(ready); !at.IsZero(); at = schedule.Next(at) {
+		if turn := later(at, stamp(now)); s.roomFrom(l, turn) {
+			return turn
+		}
 	}
-	if at.IsZero() {
-		return at
-	}
-	return later(at, stamp(now))
+	return time.Time{}
 }
 
-// retiringBound is how many keys of the lane may be retiring at a time: what
-// the largest retention and the shortest period in force allow, and the forced
-// rotations.
-func (s State) retiringBound(l Lane) int {
+// roomFrom tells whether one more key can begin to retire at that instant. The
+// bound is not the same for ever: it shrinks when a key that stays for longer
+// than others leaves.
+func (s State) roomFrom(l Lane, turn time.Time) bool {
+	room := func(at time.Time) bool { return l.retiringAt(at) < s.retiringBound(l, at) }
+	for _, k := range l.Keys {
+		if k.RemoveAt.After(turn) && !room(k.RemoveAt) {
+			return false
+		}
+	}
+	return room(turn)
+}
+
+// retiringBound is how many keys of the lane may be retiring at that instant:
+// what the largest retention and the shortest period in force allow, and the
+// forced rotations. Keys that will have left by then leave no room behind.
+func (s State) retiringBound(l Lane, at time.Time) int {
 	hold := (s.Policy.TokenTTLMax + s.Policy.HandoverGrace).Std() + s.Policy.retain()
 	period, forced := s.Period, 0
 	for _, k := range l.Keys {
+		if !k.RemoveAt.IsZero() && !k.RemoveAt.After(at) {
+			continue
+		}
 		hold = max(hold, (k.TokenTTLMax + k.Retain + k.Grace).Std())
 		period = min(period, k.Period)
 		if k.OffSchedule {
@@ -247,7 +288,7 @@ func (s State) retiringBound(l Lane) int {
 }
 
 // Bound is the largest number of keys that the lane may publish now.
-func (s State) Bound(l Lane) int { return 2 + s.retiringBound(l) }
+func (s State) Bound(l Lane) int { return 2 + s.retiringBound(l, time.Time{}) }
 
 // retiringAt counts the retired keys that are still published at that instant.
 func (l Lane) retiringAt(at time.Time) int {
@@ -280,6 +321,24 @@ func (s *State) windDown(t Instant) bool {
 		}
 	}
 	return changed
+}
+
+// holdOn takes back the planned end of lanes that wind down if the lanes that
+// were to take over no longer do so by then: their first key was revoked, or
+// waits for a longer lead. Advance plans the end anew.
+func (s *State) holdOn(now time.Time) {
+	takeover, ok := s.takeover(Instant{Now: now})
+	for i := range s.Lanes {
+		if !s.Winding(s.Lanes[i]) {
+			continue
+		}
+		for j := range s.Lanes[i].Keys {
+			k := &s.Lanes[i].Keys[j]
+			if k.EndAt.After(now) && (!ok || takeover.After(k.EndAt)) {
+				k.EndAt = time.Time{}
+			}
+		}
+	}
 }
 
 // takeover returns when the last lane of the policy begins to sign, not before

@@ -37,7 +37,7 @@ func Found(keyset string, p Policy, now time.Time, fresh []NewKey, op Operation)
 		for j := range l.Keys {
 			l.Keys[j].PublishedAt, l.Keys[j].ReadyAt = at, at
 		}
-		l.Keys[0].ActivateAt = at
+		l.Keys[0].ActivateAt = s.everywhere(now)
 		l.Keys[1].ActivateAt = schedule.Next(at)
 	}
 	return s.commit(op, now), nil
@@ -54,13 +54,14 @@ func (s *State) add(k NewKey, now time.Time) error {
 	}
 	s.Sequence++
 	s.Lanes[i].Keys = append(s.Lanes[i].Keys, Key{
-		KID: k.KID, Algorithm: k.Algorithm, Public: k.Public,
+		KID: k.KID, Algorithm: k.Algorithm, Public: k.Public, Handle: k.Handle,
 		Sequence:    s.Sequence,
 		CreatedAt:   stamp(now),
 		TokenTTLMax: s.Policy.TokenTTLMax,
 		Retain:      Duration(s.Policy.retain()),
 		Grace:       s.Policy.HandoverGrace,
 		Period:      s.Period,
+		OffSchedule: s.Lanes[i].FlushAfter != 0,
 	})
 	return nil
 }
@@ -90,9 +91,10 @@ func result(v any) json.RawMessage {
 // preference to others.
 const keepAnswers = day
 
-// forget drops one operation: the oldest that nobody will ask for again.
+// forget drops one operation: the oldest that nobody will ask for again. Never
+// the newest: its writer may have to recognise it.
 func forget(ops []Operation, now time.Time) []Operation {
-	i := slices.IndexFunc(ops, func(op Operation) bool {
+	i := slices.IndexFunc(ops[:len(ops)-1], func(op Operation) bool {
 		return op.Key == "" || now.Sub(op.At) > keepAnswers
 	})
 	return slices.Delete(ops, max(i, 0), max(i, 0)+1)

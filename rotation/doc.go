@@ -9,7 +9,7 @@
 //	   +-- pending -+-- standby ---+-----------+---- active ----+-- grace --+- retiring -+
 //	                |<---- P ----->|                                        |<--- V ---->|
 //
-// Two rules carry the proof.
+// These rules carry the proof.
 //
 // An instant counts from when a document was certainly in the store, never
 // from when somebody meant to write it. A write can be delayed for any time and
@@ -22,6 +22,12 @@
 // A switch needs no write. The active key of a lane is a function of the
 // document and the time, so every replica switches by the instant that is
 // written there, whether or not the store can be reached at that moment.
+//
+// The clock of a document never goes back. A planner or writer whose clock lags
+// behind the last change takes that change's instant for now, so that it cannot
+// undo what a faster clock saw, such as the turn of a key whose predecessor has
+// ended; and whatever must hold at once is put at an instant that is past on
+// every clock. Each view therefore has a key to sign with, through every switch.
 //
 // The published set is a function of the document alone: a key is in the set
 // as long as the document names it. Two replicas at the same generation

@@ -28,7 +28,7 @@ func ParseDuration(text string) (Duration, error) {
 		}
 	}
 	d, err := time.ParseDuration(rest)
-	if err != nil || (total > 0 && d < 0) {
+	if err != nil || (total > 0 && d < 0) || total+d < total && d > 0 {
 		return 0, fmt.Errorf("duration %q: want a number with a unit, as in 90s, 15m, 1h30m or 30d", text)
 	}
 	return Duration(total + d), nil

@@ -220,3 +220,6 @@ func (p Policy) checkDurations() error {
 	}
 	return errors.Join(errs...)
 }
+
+// Timing returns what follows from the policy in force.
+func (s State) Timing() Timing { return s.Policy.timing(s.Period.Std()) }

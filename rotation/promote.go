@@ -39,6 +39,7 @@ var ErrNoLane = errors.New("no such algorithm in the keyset's policy")
 // changes nothing, if one of them lacks its lead.
 func (s State) Promote(algs []string, force bool, now time.Time, op Operation) (State, []Promotion, error) {
 	next := s.clone()
+	now = next.clock(now)
 	if len(algs) == 0 {
 		algs = next.Policy.Algorithms
 	}
@@ -56,7 +57,7 @@ func (s State) Promote(algs []string, force bool, now time.Time, op Operation) (
 		case !l.Keys[chosen].ready(now) && !force:
 			return State{}, nil, next.notReady(l.Keys[chosen], now)
 		}
-		done = append(done, l.promote(chosen, now))
+		done = append(done, l.promote(chosen, now, next.everywhere(now)))
 	}
 	op.Result = result(done)
 	return next.commit(op, now), done, nil
@@ -96,14 +97,21 @@ func (k Key) sooner(other Key) bool {
 	return k.ReadyAt.Before(other.ReadyAt)
 }
 
-// promote makes the key at index i active at once.
-func (l *Lane) promote(i int, now time.Time) Promotion {
-	at := stamp(now)
+// promote makes the key at index i active at once. If a slow clock has no other
+// key of the lane to sign with until it has caught up, the turn is put at past,
+// an instant that is over on every clock.
+func (l *Lane) promote(i int, now, past time.Time) Promotion {
 	done := Promotion{Algorithm: l.Algorithm, To: l.Keys[i].KID, FullLead: l.Keys[i].ready(now)}
 	if from, ok := l.Active(now); ok {
 		done.From = from.KID
-		if !at.After(from.ActivateAt) {
-			at = from.ActivateAt.Add(1) // the greatest ActivateAt is active, also on a tie
+	}
+	at := past
+	if l.started(now) {
+		at = stamp(now)
+	}
+	for _, k := range l.Keys {
+		if !k.ActivateAt.After(now) && !at.After(k.ActivateAt) {
+			at = k.ActivateAt.Add(1) // the greatest ActivateAt is active, also on a tie
 		}
 	}
 	l.Keys[i].ActivateAt = at

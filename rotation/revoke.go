@@ -46,6 +46,7 @@ func (s State) Revoke(kid string, now time.Time, fresh []NewKey, op Operation) (
 		return State{}, Revocation{}, fmt.Errorf("%s: %w", kid, ErrAlreadyRevoked)
 	}
 	next := s.clone()
+	now = next.clock(now)
 	i := slices.IndexFunc(next.Lanes, func(l Lane) bool {
 		return slices.ContainsFunc(l.Keys, func(k Key) bool { return k.KID == kid })
 	})
@@ -65,6 +66,8 @@ func (s State) Revoke(kid string, now time.Time, fresh []NewKey, op Operation) (
 			return State{}, Revocation{}, err
 		}
 	}
+	l.catchUp(now, next.everywhere(now))
+	next.holdOn(now)
 	if l := next.Lanes[i]; l.FlushAfter != 0 {
 		out.FlushAt = stamp(now).Add(next.leadAt(now))
 	}
@@ -82,11 +85,12 @@ func (s *State) replace(alg, revoked string, now time.Time, fresh []NewKey, out 
 	}
 	for _, c := range candidates {
 		l := s.lane(c)
-		active, started := l.Active(now)
+		active, _ := l.Active(now)
+		started := l.started(now)
 		i := l.successor(now)
 		switch {
 		case i >= 0 && (c == alg || !started):
-			done := l.promote(i, now)
+			done := l.promote(i, now, s.everywhere(now))
 			done.From = revoked
 			out.Promoted = append(out.Promoted, done)
 			return nil
@@ -112,7 +116,7 @@ func (s *State) emergency(algs []string, now time.Time, fresh []NewKey, out *Rev
 		}
 		l := s.lane(alg)
 		l.FlushAfter = 0 // every verifier meets an unknown kid now
-		out.Promoted = append(out.Promoted, l.promote(len(l.Keys)-1, now))
+		out.Promoted = append(out.Promoted, l.promote(len(l.Keys)-1, now, s.everywhere(now)))
 	}
 	if missing != nil {
 		return &NeedKeysError{Algorithms: missing}
@@ -125,6 +129,7 @@ func (s *State) emergency(algs []string, now time.Time, fresh []NewKey, out *Rev
 // Advance. Verifiers fail until their caches turn over.
 func (s State) RevokeAll(now time.Time, fresh []NewKey, op Operation) (State, Revocation, error) {
 	next := s.clone()
+	now = next.clock(now)
 	out := Revocation{TrustedUntil: next.trustedUntil(now)}
 	for i := range next.Lanes {
 		next.Lanes[i].FlushAfter = 0
@@ -136,6 +141,25 @@ func (s State) RevokeAll(now time.Time, fresh []NewKey, op Operation) (State, Re
 	}
 	op.Result = result(out)
 	return next.commit(op, now), out, nil
+}
+
+// catchUp begins the first turn of the lane at past if the clocks that lag that
+// far behind now have no key to sign with: the one they still used is gone, and
+// the turn of its successor has come on the writer's clock.
+func (l *Lane) catchUp(now, past time.Time) {
+	if _, ok := l.Active(past); ok {
+		return
+	}
+	first := -1
+	for i, k := range l.Keys {
+		if k.signs(past) && k.ActivateAt.After(past) && !k.ActivateAt.After(now) &&
+			(first < 0 || l.Keys[first].after(k)) {
+			first = i
+		}
+	}
+	if first >= 0 {
+		l.Keys[first].ActivateAt = past
+	}
 }
 
 // bury moves keys from the lane to the tombstones.

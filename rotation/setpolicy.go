@@ -21,6 +21,7 @@ func (s State) SetPolicy(p Policy, now time.Time, op Operation) (State, error) {
 		return State{}, err
 	}
 	next := s.clone()
+	now = next.clock(now)
 	rescheduled := p.Rotate != s.Policy.Rotate
 	next.raiseFloor(p, now)
 	next.Policy, next.Period = p, timing.Period
@@ -32,6 +33,7 @@ func (s State) SetPolicy(p Policy, now time.Time, op Operation) (State, error) {
 		}
 		next.reschedule(&next.Lanes[i], rescheduled, now)
 	}
+	next.holdOn(now)
 	return next.commit(op, now), nil
 }
 
@@ -90,21 +92,23 @@ func (s *State) extend(k *Key, now time.Time) {
 		k.DestroyAt = later(k.DestroyAt, k.SignsUntil.Add(s.stopAfter()))
 		k.RemoveAt = later(k.RemoveAt, k.SignsUntil.Add((k.TokenTTLMax + k.Retain).Std()))
 	}
-	if waiting := k.ActivateAt.IsZero() || k.ActivateAt.After(now); waiting && !k.PublishedAt.IsZero() {
+	founding := k.ReadyAt.Equal(k.PublishedAt) // in every set there ever was
+	if waiting := k.ActivateAt.IsZero() || k.ActivateAt.After(now); waiting && !k.PublishedAt.IsZero() && !founding {
 		k.ReadyAt = later(k.ReadyAt, k.PublishedAt.Add(s.leadAt(k.PublishedAt)))
 	}
 }
 
 // reschedule gives waiting keys a new turn where the old one came too early for
-// their lead, or belongs to another schedule.
+// their lead, or belongs to another schedule. In a lane that winds down there
+// are no ticks, but the lead counts.
 func (s *State) reschedule(l *Lane, rescheduled bool, now time.Time) {
 	for j := range l.Keys {
 		k := &l.Keys[j]
-		if !k.eligible(now) || !k.ActivateAt.After(now) || s.Winding(*l) {
+		if !k.eligible(now) || !k.ActivateAt.After(now) {
 			continue
 		}
 		switch {
-		case k.OffSchedule:
+		case k.OffSchedule || s.Winding(*l):
 			k.ActivateAt = later(k.ActivateAt, k.ReadyAt)
 		case rescheduled || k.ActivateAt.Before(k.ReadyAt):
 			k.ActivateAt = s.tick(*l, later(k.ReadyAt, stamp(now)), now)
@@ -119,6 +123,7 @@ var ErrNotWaiting = errors.New("the key does not wait for its turn")
 // for its retention, in case another replica could sign with it.
 func (s State) Discard(kid string, now time.Time, op Operation) (State, error) {
 	next := s.clone()
+	now = next.clock(now)
 	for i := range next.Lanes {
 		for j := range next.Lanes[i].Keys {
 			k := &next.Lanes[i].Keys[j]
@@ -129,6 +134,7 @@ func (s State) Discard(kid string, now time.Time, op Operation) (State, error) {
 				return State{}, ErrNotWaiting
 			}
 			k.EndAt = stamp(now)
+			next.holdOn(now)
 			return next.commit(op, now), nil
 		}
 	}

@@ -48,8 +48,11 @@ type Key struct {
 	KID       string          `json:"kid"`
 	Algorithm string          `json:"algorithm"`
 	Public    json.RawMessage `json:"public"` // the JWK, opaque here
-	Sequence  uint64          `json:"sequence"`
-	CreatedAt time.Time       `json:"created_at"`
+	// Handle is what the custody calls the private half, opaque here and no
+	// secret. Empty where the kid says it all. It is never published.
+	Handle    string    `json:"handle,omitempty"`
+	Sequence  uint64    `json:"sequence"`
+	CreatedAt time.Time `json:"created_at"`
 	// PublishedAt is an instant at which a document naming the key was
 	// certainly in the store. The lead counts from here.
 	PublishedAt time.Time `json:"published_at,omitzero"`
@@ -76,7 +79,8 @@ type Key struct {
 	// Period is the shortest pause between scheduled rotations (R) that was in
 	// force when the key was made. The bound on the set counts with it.
 	Period Duration `json:"period"`
-	// OffSchedule marks a key that became active by another way than a tick.
+	// OffSchedule marks a key that became active by another way than a tick,
+	// or whose turn never came. The bound on the set leaves room for it.
 	OffSchedule bool `json:"off_schedule,omitempty"`
 }
 
@@ -128,6 +132,7 @@ type NewKey struct {
 	KID       string
 	Algorithm string
 	Public    json.RawMessage
+	Handle    string // as in Key
 }
 
 // Lane returns the lane of an algorithm.
@@ -192,12 +197,14 @@ func (s State) Default(now time.Time) (Key, bool) {
 // Winding tells whether the lane's algorithm is no longer in the policy.
 func (s State) Winding(l Lane) bool { return !slices.Contains(s.Policy.Algorithms, l.Algorithm) }
 
-// Active returns the key that signs: of the keys that are neither ended nor
-// retired, the one with the greatest (ActivateAt, Sequence) not after now.
+// Active returns the key that signs: of the keys whose end has not come, the
+// one with the greatest (ActivateAt, Sequence) not after now. Where a fast clock
+// has recorded the end of a key already, a slow one still finds that key until
+// its successor's turn has come there too.
 func (l Lane) Active(now time.Time) (Key, bool) {
 	best := -1
 	for i, k := range l.Keys {
-		if k.eligible(now) && !k.ActivateAt.IsZero() && !k.ActivateAt.After(now) &&
+		if k.signs(now) && !k.ActivateAt.IsZero() && !k.ActivateAt.After(now) &&
 			(best < 0 || k.after(l.Keys[best])) {
 			best = i
 		}
@@ -237,6 +244,11 @@ func (l Lane) standbys(now time.Time) []Key {
 	return waiting
 }
 
+// signs: the key's end is not reached.
+func (k Key) signs(now time.Time) bool {
+	return (k.SignsUntil.IsZero() || now.Before(k.SignsUntil)) && (k.EndAt.IsZero() || now.Before(k.EndAt))
+}
+
 // eligible: the key's end is neither reached nor recorded.
 func (k Key) eligible(now time.Time) bool {
 	return k.SignsUntil.IsZero() && (k.EndAt.IsZero() || now.Before(k.EndAt))
@@ -257,7 +269,8 @@ func (l Lane) superseded(k Key) (time.Time, bool) {
 	if k.ActivateAt.IsZero() {
 		return end, !end.IsZero()
 	}
-	for _, next := range l.Keys {
+	for i := range l.Keys {
+		next := &l.Keys[i]
 		takesTurn := !next.ActivateAt.IsZero() && (next.EndAt.IsZero() || next.ActivateAt.Before(next.EndAt))
 		if takesTurn && next.after(k) && (end.IsZero() || next.ActivateAt.Before(end)) {
 			end = next.ActivateAt
@@ -282,7 +295,7 @@ func (l Lane) Until(k Key) (time.Time, bool) {
 // MaySign tells whether the key may sign at that instant: it is active, or it
 // was and its hand-over grace still runs.
 func (l Lane) MaySign(k Key, now time.Time) bool {
-	if k.ActivateAt.IsZero() || k.ActivateAt.After(now) {
+	if k.ActivateAt.IsZero() || k.ActivateAt.After(now) || (!k.EndAt.IsZero() && !k.ActivateAt.Before(k.EndAt)) {
 		return false
 	}
 	until, ended := l.Until(k)
@@ -316,8 +329,8 @@ func (s State) clone() State {
 	for i := range s.Lanes {
 		s.Lanes[i].Keys = slices.Clone(s.Lanes[i].Keys)
 	}
-	s.Tombstones = slices.Clone(s.Tombstones)
-	s.Operations = slices.Clone(s.Operations)
+	s.Tombstones = slices.Clip(s.Tombstones) // only appended to
+	s.Operations = slices.Clip(s.Operations)
 	s.Policy.Algorithms = slices.Clone(s.Policy.Algorithms)
 	if s.Floor != nil {
 		f := *s.Floor
