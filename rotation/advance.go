@@ -164,11 +164,16 @@ func (s *State) stampPublished(l *Lane, t Instant) bool {
 }
 
 func (s *State) stampFloor(t Instant) bool {
-	if s.Floor == nil || !s.Floor.Until.IsZero() {
+	switch {
+	case s.Floor == nil:
 		return false
+	case s.Floor.Until.IsZero():
+		s.Floor.Until = stamp(t.Observed).Add(s.floor().lead())
+		return true
+	case !t.Observed.Before(s.Floor.Until):
+		s.Floor = nil // no reason for a change by itself
 	}
-	s.Floor.Until = stamp(t.Observed).Add(s.floor().lead())
-	return true
+	return false
 }
 
 // floor merges the policy with what an earlier one promised.

@@ -48,6 +48,9 @@ type Policy struct {
 	Custody Custody `json:"custody"`
 	// Discovery switches on OpenID and OAuth metadata.
 	Discovery bool `json:"discovery,omitempty"`
+	// Revision numbers the file that the policy came from. A policy of a lower
+	// revision than the one in force is refused; 0 takes over the one in force.
+	Revision int `json:"revision,omitempty"`
 }
 
 // DefaultPolicy is the policy of a keyset that says nothing else.

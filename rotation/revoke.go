@@ -76,30 +76,44 @@ func (s State) Revoke(kid string, now time.Time, fresh []NewKey, op Operation) (
 }
 
 // replace finds a key to sign in place of a revoked one: the lane's standby,
-// else a key that is about to retire, else for a lane that winds down whatever
-// signs or stands by in the policy's lanes, else a fresh key.
+// else a key that is about to retire. For a lane that winds down it may be one
+// of the policy's lanes: one that signs, else one that stands by. If there is
+// none it is a fresh key, unless the keyset was deleted.
 func (s *State) replace(alg, revoked string, now time.Time, fresh []NewKey, out *Revocation) error {
-	candidates, fallback := []string{alg}, alg
-	if l := s.lane(alg); s.Winding(*l) {
-		candidates, fallback = append(candidates, s.Policy.Algorithms...), s.Policy.Algorithms[0]
+	if s.succeed(alg, revoked, now, out) {
+		return nil
 	}
-	for _, c := range candidates {
-		l := s.lane(c)
-		active, _ := l.Active(now)
-		started := l.started(now)
-		i := l.successor(now)
-		switch {
-		case i >= 0 && (c == alg || !started):
-			done := l.promote(i, now, s.everywhere(now))
-			done.From = revoked
-			out.Promoted = append(out.Promoted, done)
-			return nil
-		case started:
-			out.Promoted = append(out.Promoted, Promotion{Algorithm: c, From: revoked, To: active.KID, FullLead: true})
+	fallback := alg
+	if s.Winding(*s.lane(alg)) {
+		if s.Closed != nil {
 			return nil
 		}
+		signs := func(alg string) bool { return s.lane(alg).started(now) }
+		takesOver := func(alg string) bool { return s.succeed(alg, revoked, now, out) }
+		if slices.ContainsFunc(s.Policy.Algorithms, signs) || slices.ContainsFunc(s.Policy.Algorithms, takesOver) {
+			return nil
+		}
+		fallback = s.Policy.Algorithms[0]
 	}
 	return s.emergency([]string{fallback}, now, fresh, out)
+}
+
+// succeed has the lane's standby sign in place of a revoked key, or the key that
+// was about to retire, and reports whether there was one.
+func (s *State) succeed(alg, revoked string, now time.Time, out *Revocation) bool {
+	l := s.lane(alg)
+	if i := l.successor(now); i >= 0 {
+		done := l.promote(i, now, s.everywhere(now))
+		done.From = revoked
+		out.Promoted = append(out.Promoted, done)
+		return true
+	}
+	if !l.started(now) {
+		return false
+	}
+	active, _ := l.Active(now)
+	out.Promoted = append(out.Promoted, Promotion{Algorithm: alg, From: revoked, To: active.KID, FullLead: true})
+	return true
 }
 
 // emergency makes fresh keys sign at once, without a lead.

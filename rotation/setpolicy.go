@@ -2,6 +2,7 @@ package rotation
 
 import (
 	"errors"
+	"fmt"
 	"reflect"
 	"slices"
 	"time"
@@ -13,6 +14,14 @@ import (
 // Lanes that are new earn their lead; lanes that are gone wind down. It returns
 // ErrNothingDue if the policy is in force already.
 func (s State) SetPolicy(p Policy, now time.Time, op Operation) (State, error) {
+	switch {
+	case s.Closed != nil:
+		return State{}, ErrClosed
+	case p.Revision == 0:
+		p.Revision = s.Policy.Revision
+	case p.Revision < s.Policy.Revision:
+		return State{}, fmt.Errorf("revision %d is older than revision %d: %w", p.Revision, s.Policy.Revision, ErrOlderRevision)
+	}
 	if reflect.DeepEqual(s.Policy, p) {
 		return State{}, ErrNothingDue
 	}
@@ -36,6 +45,15 @@ func (s State) SetPolicy(p Policy, now time.Time, op Operation) (State, error) {
 	next.holdOn(now)
 	return next.commit(op, now), nil
 }
+
+// Errors of SetPolicy.
+var (
+	// ErrOlderRevision: the policy in force came from a newer file.
+	ErrOlderRevision = errors.New("a newer policy is in force")
+	// ErrClosed: the keyset was deleted. Its name is never used again, since
+	// verifiers may still hold its keys for it.
+	ErrClosed = errors.New("the keyset was deleted, and its name is not used again")
+)
 
 // raiseFloor remembers the parts of the lead that the policy p lowers. The
 // floor's end is stamped when p was seen in the store.

@@ -23,6 +23,9 @@ type State struct {
 	// Floor keeps an earlier, larger lead in force until no cache can hold a
 	// set that was served under it.
 	Floor *Floor `json:"floor,omitempty"`
+	// Closed is set when the keyset was deleted: no lane is in the policy any
+	// more, and when the last one is gone, so is the keyset.
+	Closed *Closing `json:"closed,omitempty"`
 	// Lanes stand in the policy's order, those winding down behind.
 	Lanes []Lane `json:"lanes"`
 	// Tombstones name the revoked keys, for ever.
@@ -332,6 +335,10 @@ func (s State) clone() State {
 	s.Tombstones = slices.Clip(s.Tombstones) // only appended to
 	s.Operations = slices.Clip(s.Operations)
 	s.Policy.Algorithms = slices.Clone(s.Policy.Algorithms)
+	if s.Closed != nil {
+		c := *s.Closed
+		s.Closed = &c
+	}
 	if s.Floor != nil {
 		f := *s.Floor
 		s.Floor = &f
