@@ -44,29 +44,35 @@ type Caller struct {
 	Grants []Grant
 }
 
-// grant returns the first grant that allows the action on the keyset.
-func (c *Caller) grant(keyset string, action Action) (*Grant, bool) {
+// may returns errForbidden unless a grant allows the action on the keyset.
+func (c *Caller) may(keyset string, action Action) error {
 	for i := range c.Grants {
 		if g := &c.Grants[i]; g.covers(keyset) && slices.Contains(g.Actions, action) {
-			return g, true
+			return nil
 		}
 	}
-	return nil, false
+	return errForbidden
 }
 
-// may returns errForbidden unless a grant allows the action on the keyset.
-func (c *Caller) may(keyset string, action Action) (*Grant, error) {
-	g, ok := c.grant(keyset, action)
-	if !ok {
-		return nil, errForbidden
+// types lists the typ values that any grant for the action on the keyset adds:
+// grants add up, in whatever order they stand.
+func (c *Caller) types(keyset string, action Action) []string {
+	var types []string
+	for i := range c.Grants {
+		switch g := &c.Grants[i]; {
+		case len(g.Types) == 0 || !g.covers(keyset) || !slices.Contains(g.Actions, action):
+		case types == nil:
+			types = g.Types // most callers have one such grant: nothing is copied
+		default:
+			types = slices.Concat(types, g.Types)
+		}
 	}
-	return g, nil
+	return types
 }
 
 // reads tells whether the caller may see the keyset.
 func (c *Caller) reads(keyset string) bool {
-	_, ok := c.grant(keyset, ActionRead)
-	return ok
+	return c.may(keyset, ActionRead) == nil
 }
 
 // Authenticator finds out who sent a request. It returns ErrUnauthenticated if
@@ -111,4 +117,3 @@ func (t *Tokens) Authenticate(_ context.Context, r *http.Request) (*Caller, erro
 
 // TokenHash returns what NewTokens wants for a token.
 func TokenHash(token string) [sha256.Size]byte { return sha256.Sum256([]byte(token)) }
-

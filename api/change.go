@@ -1,14 +1,13 @@
 package api
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/jwksd/jwksd/api/wire"
@@ -17,7 +16,7 @@ import (
 
 // rotate answers POST /v1/keysets/{keyset}/rotate.
 func (s *Server) rotate(c *call) error {
-	v, _, err := s.view(c, ActionRotate)
+	v, err := s.view(c, ActionRotate)
 	if err != nil {
 		return err
 	}
@@ -54,7 +53,7 @@ func (s *Server) rotate(c *call) error {
 // revoke answers POST /v1/keysets/{keyset}/revoke.
 func (s *Server) revoke(c *call) error {
 	var req wire.RevokeRequest
-	if _, err := c.caller.may(c.keyset, ActionRevoke); err != nil {
+	if err := c.caller.may(c.keyset, ActionRevoke); err != nil {
 		return err
 	}
 	op, err := c.operation("revoke", &req)
@@ -65,7 +64,7 @@ func (s *Server) revoke(c *call) error {
 	if req.All {
 		action = ActionRevokeAll
 	}
-	v, _, err := s.view(c, action)
+	v, err := s.view(c, action)
 	if err != nil {
 		return err
 	}
@@ -101,20 +100,20 @@ func revokeIn(st rotation.State, req wire.RevokeRequest, now time.Time, fresh []
 
 // dryRevoke answers what a revocation would do, with keys that do not exist.
 func (s *Server) dryRevoke(c *call, st rotation.State, req wire.RevokeRequest, op rotation.Operation) error {
-	now := s.opt.Now()
-	_, result, err := revokeIn(st, req, now, nil, op)
+	now := s.now()
+	next, result, err := revokeIn(st, req, now, nil, op)
 	var need *rotation.NeedKeysError
 	if errors.As(err, &need) {
 		var fresh []rotation.NewKey
 		for i, alg := range need.Algorithms {
 			fresh = append(fresh, rotation.NewKey{KID: fmt.Sprintf("(new key %d)", i+1), Algorithm: alg, Public: json.RawMessage("{}")})
 		}
-		_, result, err = revokeIn(st, req, now, fresh, op)
+		next, result, err = revokeIn(st, req, now, fresh, op)
 	}
 	if err != nil {
 		return err
 	}
-	done := rotation.Operation{At: now, Generation: st.Generation}
+	done := rotation.Operation{At: now, Generation: next.Generation}
 	out := revocation(c.keyset, done, false, st, result)
 	out.DryRun = true
 	return c.answer(http.StatusOK, out)
@@ -164,7 +163,7 @@ func checkRevoke(req wire.RevokeRequest) error {
 	switch {
 	case req.All == (req.KID != ""):
 		return &failure{status: http.StatusBadRequest, code: "invalid_revoke", detail: `give either "kid" or "all": true`, field: "kid"}
-	case req.Reason == "":
+	case strings.TrimSpace(req.Reason) == "":
 		return &failure{status: http.StatusBadRequest, code: "reason_required", detail: "a revocation needs a reason; it stays in the record", field: "reason"}
 	}
 	return checkReason(req.Reason)
@@ -181,13 +180,8 @@ func (c *call) operation(kind string, req any) (rotation.Operation, error) {
 			return op, err
 		}
 	}
-	dec := json.NewDecoder(bytes.NewReader(body))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(req); err != nil {
-		return op, badRequest("invalid_body", "the body is no valid request: %v", err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return op, badRequest("invalid_body", "there is data after the request")
+	if err := decode(body, req); err != nil {
+		return op, err
 	}
 	key := c.r.Header.Get("Idempotency-Key")
 	if len(key) > 255 {

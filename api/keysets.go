@@ -3,6 +3,7 @@ package api
 import (
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jwksd/jwksd/api/wire"
@@ -16,8 +17,8 @@ func (s *Server) list(c *call) error {
 	if !readable {
 		return errForbidden
 	}
-	now := s.opt.Now()
-	out := wire.Keysets{Keysets: []wire.Keyset{}, Daemon: s.daemon(now)}
+	now := s.now()
+	out := wire.Keysets{Keysets: []wire.Keyset{}, Daemon: s.daemon(c.caller, now)}
 	names := s.opt.Keysets.Names()
 	slices.Sort(names)
 	for _, name := range names {
@@ -31,24 +32,60 @@ func (s *Server) list(c *call) error {
 	return c.answer(http.StatusOK, out)
 }
 
-func (s *Server) daemon(now time.Time) wire.Daemon {
+// daemon tells how this replica is doing. Alarms and the errors of a reload can
+// name the store and other people's keysets, so a caller who may not read
+// everything gets only what concerns their own, and hears that there is more.
+func (s *Server) daemon(c *Caller, now time.Time) wire.Daemon {
 	d := wire.Daemon{Version: s.opt.Version, Now: now, Alarms: []wire.Alarm{}}
+	all := c.reads("*")
 	for _, a := range s.opt.Keysets.Alarms() {
+		_, about, narrow := strings.Cut(a.Name, ":")
+		switch {
+		case all || narrow && s.readsAbout(c, about):
+		case narrow:
+			continue
+		default:
+			a.Message = "an operator who may read every keyset can see the details"
+		}
+		a.Since = a.Since.UTC()
 		d.Alarms = append(d.Alarms, wire.Alarm(a))
 	}
-	if s.opt.Reload != nil {
-		d.Config = s.opt.Reload()
+	if s.opt.Reload == nil {
+		return d
+	}
+	if latest := s.opt.Reload(); latest != nil {
+		told := *latest
+		if told.At = told.At.UTC(); !all {
+			told.Error = ""
+		}
+		d.Config = &told
 	}
 	return d
 }
 
+// readsAbout tells whether a keyset of that name, or the one that has a key of
+// that kid, is the caller's to read.
+func (s *Server) readsAbout(c *Caller, about string) bool {
+	if c.reads(about) {
+		return true
+	}
+	for _, name := range s.opt.Keysets.Names() {
+		if v, err := s.opt.Keysets.View(name); err == nil && c.reads(name) {
+			if _, named := v.State.Key(about); named {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // keyset answers GET /v1/keysets/{keyset}.
 func (s *Server) keyset(c *call) error {
-	v, _, err := s.view(c, ActionRead)
+	v, err := s.view(c, ActionRead)
 	if err != nil {
 		return err
 	}
-	return c.answer(http.StatusOK, s.describe(v, s.opt.Now()))
+	return c.answer(http.StatusOK, s.describe(v, s.now()))
 }
 
 // describe turns a view into its answer.
@@ -101,11 +138,16 @@ func revoked(tombstones []rotation.Tombstone) []wire.Revoked {
 // signingKey answers GET /v1/keysets/{keyset}/signing-key, of the default lane
 // or the one named by ?alg=.
 func (s *Server) signingKey(c *call) error {
-	v, _, err := s.view(c, ActionRead)
+	v, err := s.view(c, ActionRead)
 	if err != nil {
 		return err
 	}
-	now := s.opt.Now()
+	// An issuer builds headers with this key, so a state that is too old to sign
+	// under is too old to name it.
+	now := s.now()
+	if err := s.opt.Keysets.Fresh(v, now); err != nil {
+		return err
+	}
 	alg := c.r.URL.Query().Get("alg")
 	if alg == "" {
 		k, ok := v.State.Default(now)
@@ -136,7 +178,7 @@ const maxHorizon = rotation.Duration(5 * 366 * 24 * time.Hour)
 // plan answers GET /v1/keysets/{keyset}/plan, until ?horizon= (a duration) from
 // now.
 func (s *Server) plan(c *call) error {
-	v, _, err := s.view(c, ActionRead)
+	v, err := s.view(c, ActionRead)
 	if err != nil {
 		return err
 	}
@@ -146,7 +188,7 @@ func (s *Server) plan(c *call) error {
 			return badRequest("invalid_horizon", "horizon %.40q is not a duration of up to five years, such as 90d", text)
 		}
 	}
-	now := s.opt.Now()
+	now := s.now()
 	until := now.Add(horizon.Std())
 	spans := v.State.Forecast(now, until)
 	return c.answer(http.StatusOK, wire.Plan{

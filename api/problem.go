@@ -40,7 +40,8 @@ var (
 )
 
 // sentinels maps errors of the inner packages to answers. The detail is the
-// error's own text where it is empty.
+// error's own text where it is empty; it is given where that text could name
+// what the store is and where, or repeat a long request.
 func sentinels() []struct {
 	err error
 	failure
@@ -54,15 +55,15 @@ func sentinels() []struct {
 		{rotator.ErrNoKeyset, *errUnknown},
 		{rotator.ErrStale, failure{status: 503, code: "stale", hint: "the store has been out of reach for longer than max_staleness; look at the daemon's log", retryAfter: 5 * time.Second}},
 		{rotator.ErrFrozen, failure{status: 503, code: "frozen", retryAfter: 5 * time.Second}},
-		{rotator.ErrUnconfirmed, failure{status: 503, code: "unconfirmed", hint: "the change may have been written; look at the status, or repeat the request with the same Idempotency-Key", retryAfter: time.Second}},
+		{rotator.ErrUnconfirmed, failure{status: 503, code: "unconfirmed", detail: rotator.ErrUnconfirmed.Error(), hint: "the change may have been written; look at the status, or repeat the request with the same Idempotency-Key", retryAfter: time.Second}},
 		{rotator.ErrKeyReused, failure{status: 422, code: "idempotency_key_reused", hint: "choose a new Idempotency-Key for a new request"}},
 		{rotator.ErrNoLane, failure{status: 400, code: "no_active_key", hint: "ask without alg, or for one of the algorithms in the keyset's status", field: "alg"}},
 		{rotator.ErrUnusable, failure{status: 503, code: "key_unusable", hint: "revoke the key so that its standby takes over", retryAfter: 5 * time.Second}},
-		{rotation.ErrNoLane, failure{status: 400, code: "unknown_lane", field: "alg"}},
-		{rotation.ErrUnknownKey, failure{status: 404, code: "unknown_kid", hint: "jwksd status lists the keys", field: "kid"}},
-		{rotation.ErrAlreadyRevoked, failure{status: 409, code: "already_revoked", field: "kid"}},
-		{keystore.ErrConflict, failure{status: 409, code: "conflict", hint: "other changes kept coming first: try again", retryAfter: time.Second}},
-		{context.DeadlineExceeded, failure{status: 503, code: "timeout", retryAfter: time.Second}},
+		{rotation.ErrNoLane, failure{status: 400, code: "unknown_lane", detail: rotation.ErrNoLane.Error(), field: "alg"}},
+		{rotation.ErrUnknownKey, failure{status: 404, code: "unknown_kid", detail: rotation.ErrUnknownKey.Error(), hint: "jwksd status lists the keys", field: "kid"}},
+		{rotation.ErrAlreadyRevoked, failure{status: 409, code: "already_revoked", detail: rotation.ErrAlreadyRevoked.Error(), field: "kid"}},
+		{keystore.ErrConflict, failure{status: 409, code: "conflict", detail: "other changes kept coming first", hint: "try again", retryAfter: time.Second}},
+		{context.DeadlineExceeded, failure{status: 503, code: "timeout", detail: "this took too long", retryAfter: time.Second}},
 	}
 }
 
@@ -94,7 +95,7 @@ func explain(err error) *failure {
 			return &f
 		}
 	}
-	return &failure{status: http.StatusInternalServerError, code: "internal", detail: "something went wrong here; the log has more"}
+	return errInternal
 }
 
 // write answers with the failure.

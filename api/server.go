@@ -2,11 +2,7 @@ package api
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"io"
 	"log/slog"
-	"mime"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -58,15 +54,13 @@ func New(opt Options) *Server {
 // SetAuth replaces who may call, from the next request on.
 func (s *Server) SetAuth(a Authenticator) { s.auth.Store(&a) }
 
-// Bounds on bodies in bytes (rule C13).
-const maxBody = 64 << 10
-
 // call is a request on its way: who calls, what about.
 type call struct {
-	caller *Caller
-	keyset string
-	r      *http.Request
-	w      http.ResponseWriter
+	caller  *Caller // nil until somebody was identified
+	keyset  string
+	r       *http.Request
+	w       http.ResponseWriter
+	started bool // the answer has begun, so it cannot become another one
 }
 
 // endpoint answers one kind of request, or returns an error to be explained.
@@ -96,31 +90,50 @@ func endpointOf(name string) (endpoint, bool) {
 
 // ServeHTTP identifies the caller, finds the endpoint and explains errors.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	err := s.serve(w, r)
-	if err == nil {
-		return
+	c := &call{r: r, w: w}
+	defer s.catch(c)
+	if err := s.serve(c); err != nil {
+		s.fail(c, explain(err), err)
 	}
-	f := explain(err)
-	switch {
-	case f.status >= 500:
-		s.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "code", f.code, "error", err)
-	case f.status == http.StatusUnauthorized || f.status == http.StatusForbidden:
-		s.log.Warn("request denied", "method", r.Method, "path", r.URL.Path, "code", f.code, "remote", r.RemoteAddr)
-	}
-	f.write(w)
 }
 
-func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
-	caller, err := (*s.auth.Load()).Authenticate(r.Context(), r)
-	if err != nil {
+// fail logs what an operator should know of and answers.
+func (s *Server) fail(c *call, f *failure, err error) {
+	switch {
+	case f.status >= 500:
+		s.log.Error("request failed", "method", c.r.Method, "path", clip(c.r.URL.Path), "code", f.code, "error", err)
+	case f.status == http.StatusUnauthorized || f.status == http.StatusForbidden:
+		name := ""
+		if c.caller != nil {
+			name = c.caller.Name
+		}
+		s.log.Warn("request denied", "method", c.r.Method, "path", clip(c.r.URL.Path), "code", f.code, "caller", name, "remote", c.r.RemoteAddr)
+	}
+	f.write(c.w)
+}
+
+// clip shortens a stranger's text for the log.
+func clip(text string) string {
+	const most = 200
+	if len(text) > most {
+		return text[:most] + "…"
+	}
+	return text
+}
+
+func (s *Server) serve(c *call) error {
+	var err error
+	if c.caller, err = (*s.auth.Load()).Authenticate(c.r.Context(), c.r); err != nil {
 		return err
 	}
-	c := &call{caller: caller, r: r, w: w}
-	rest, ok := strings.CutPrefix(r.URL.Path, "/v1/keysets")
-	if !ok {
+	// A path has one spelling, so that whoever filters paths in front of us
+	// reads them as we do: no escapes (a keyset's name needs none), no empty
+	// segment at the end.
+	rest, ok := strings.CutPrefix(c.r.URL.Path, "/v1/keysets")
+	if !ok || c.r.URL.RawPath != "" || strings.HasSuffix(rest, "/") {
 		return errNoPath
 	}
-	if rest == "" || rest == "/" {
+	if rest == "" {
 		return s.only(http.MethodGet, (*Server).list, c)
 	}
 	var name string
@@ -150,79 +163,12 @@ func (s *Server) only(method string, serve func(*Server, *call) error, c *call) 
 
 // view returns the keyset's view. The grant is checked first, so that a caller
 // without one learns nothing.
-func (s *Server) view(c *call, action Action) (*rotator.View, *Grant, error) {
-	g, err := c.caller.may(c.keyset, action)
-	if err != nil {
-		return nil, nil, err
-	}
-	v, err := s.opt.Keysets.View(c.keyset)
-	return v, g, err
-}
-
-// body reads a JSON body of at most maxBody bytes. It reads no further than
-// one byte past the bound.
-func (c *call) body() ([]byte, error) {
-	tooLarge := &failure{status: http.StatusRequestEntityTooLarge, code: "body_too_large", detail: "the body is over 64 KiB", hint: "put less into the claims"}
-	if c.r.ContentLength > maxBody {
-		c.w.Header().Set("Connection", "close")
-		return nil, tooLarge
-	}
-	if err := c.mediaType(); err != nil {
+func (s *Server) view(c *call, action Action) (*rotator.View, error) {
+	if err := c.caller.may(c.keyset, action); err != nil {
 		return nil, err
 	}
-	size := max(c.r.ContentLength, 0)
-	if size == 0 {
-		size = 512
-	}
-	// One byte more than announced, so that ReadFull-like reading meets the end
-	// without growing the buffer.
-	buf := make([]byte, 0, size+1)
-	src := http.MaxBytesReader(c.w, c.r.Body, maxBody)
-	for {
-		if len(buf) == cap(buf) {
-			buf = append(buf, 0)[:len(buf)]
-		}
-		n, err := src.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
-		var over *http.MaxBytesError
-		switch {
-		case err == io.EOF:
-			return buf, nil
-		case errors.As(err, &over):
-			return nil, tooLarge
-		case err != nil:
-			return nil, badRequest("body_unreadable", "the body could not be read to its end")
-		}
-	}
+	return s.opt.Keysets.View(c.keyset)
 }
 
-// mediaType refuses a body that does not say it is JSON.
-func (c *call) mediaType() error {
-	value := c.r.Header.Get("Content-Type")
-	if value == "application/json" {
-		return nil
-	}
-	if t, params, err := mime.ParseMediaType(value); err == nil && t == "application/json" {
-		if charset, ok := params["charset"]; !ok || strings.EqualFold(charset, "utf-8") {
-			return nil
-		}
-	}
-	return &failure{status: http.StatusUnsupportedMediaType, code: "unsupported_media_type", detail: "the body must be application/json in UTF-8", hint: "send Content-Type: application/json"}
-}
-
-// answer writes a JSON answer.
-func (c *call) answer(status int, v any) error {
-	body, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	h := c.w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
-	c.w.WriteHeader(status)
-	if c.r.Method != http.MethodHead {
-		c.w.Write(append(body, '\n'))
-	}
-	return nil
-}
+// now is the time that everything here goes by, as it stands in answers.
+func (s *Server) now() time.Time { return s.opt.Now().Round(0).UTC() }
