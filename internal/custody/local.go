@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/jwksd/jwksd/internal/jwa"
 	"github.com/jwksd/jwksd/jwks"
 	"github.com/jwksd/jwksd/keystore"
 	"github.com/jwksd/jwksd/rotation"
@@ -55,7 +56,12 @@ func (c Local) Create(ctx context.Context, keyset, alg string, rsaBits int) (rot
 }
 
 // Open reads the private half and proves that it belongs to the published one.
+// The error wraps signer.ErrMismatch if it does not, keystore.ErrNotFound if
+// there is none, and keystore.ErrCorrupt if what is there can never sign.
 func (c Local) Open(ctx context.Context, keyset string, k rotation.Key) (signer.Signing, error) {
+	if _, err := jwa.Lookup(k.Algorithm); err != nil {
+		return nil, err // a newer version's key: nothing is wrong with it
+	}
 	jwk, err := jwks.Parse(k.Public)
 	if err != nil {
 		return nil, fmt.Errorf("published half: %w: %w", keystore.ErrCorrupt, err)
@@ -72,7 +78,11 @@ func (c Local) Open(ctx context.Context, keyset string, k rotation.Key) (signer.
 	if err != nil {
 		return nil, fmt.Errorf("reading the private half: %w: %w", keystore.ErrCorrupt, err)
 	}
-	return signer.NewKey(k.Algorithm, k.KID, priv, jwk.Public())
+	key, err := signer.NewKey(k.Algorithm, k.KID, priv, jwk.Public())
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", keystore.ErrCorrupt, err)
+	}
+	return key, nil
 }
 
 // Destroy ends the private half for good.

@@ -37,13 +37,21 @@ func (r *Rotator) Change(ctx context.Context, name string, op rotation.Operation
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTimeout)
 	defer cancel()
-	ks.mu.Lock()
-	defer ks.mu.Unlock()
+	if err := ks.lock(ctx); err != nil {
+		return done, false, err
+	}
+	defer ks.unlock()
 	defer r.wake()
 	op.ID = newID()
-	for range maxTries {
+	for tries := range maxTries {
 		if err := r.reload(ctx, ks); err != nil {
+			if tries > 0 { // the conflict may have been with our own write
+				err = fmt.Errorf("%w: %w", ErrUnconfirmed, err)
+			}
 			return done, false, err
+		}
+		if prior, ok := ks.view.Load().State.Operation(op.ID); ok {
+			return prior, false, nil // the conflict was with our own write
 		}
 		if why := r.frozen(ks); why != nil {
 			return done, false, why
@@ -84,7 +92,7 @@ func (r *Rotator) try(ctx context.Context, ks *keyset, op rotation.Operation, fn
 	if err != nil {
 		return rotation.Operation{}, err
 	}
-	if err := r.swap(ctx, ks, v.version, next); err != nil {
+	if err := r.swap(ctx, ks, v.version, next, op.ID); err != nil {
 		return rotation.Operation{}, err
 	}
 	r.destroyRevoked(ctx, ks, v.State)
@@ -105,7 +113,8 @@ func sameKey(s rotation.State, op rotation.Operation) (rotation.Operation, bool)
 }
 
 // destroyRevoked destroys the private halves of keys that were in the state
-// before and are revoked now. What fails is left to the next sweep.
+// before and are revoked now. What fails is left to the sweep that follows each
+// revocation.
 func (r *Rotator) destroyRevoked(ctx context.Context, ks *keyset, before rotation.State) {
 	now := ks.view.Load().State
 	for k := range before.Keys {
@@ -114,7 +123,6 @@ func (r *Rotator) destroyRevoked(ctx context.Context, ks *keyset, before rotatio
 		}
 		if err := r.destroy(ctx, ks, k.KID); err != nil {
 			r.log.Warn("destroying a revoked key failed, trying again", "keyset", ks.name, "kid", k.KID, "error", err)
-			ks.sweepAt = time.Time{}
 		}
 	}
 }
@@ -123,10 +131,12 @@ func (r *Rotator) destroyRevoked(ctx context.Context, ks *keyset, before rotatio
 // force if it differs. It reports whether anything was written.
 func (r *Rotator) Ensure(ctx context.Context, name string, p rotation.Policy, by string) (bool, error) {
 	doc, err := r.opt.Documents.Load(ctx, name)
-	if errors.Is(err, keystore.ErrNotFound) {
-		return r.found(ctx, name, p, by)
-	}
-	if err != nil {
+	switch {
+	case errors.Is(err, keystore.ErrNotFound):
+		if written, err := r.found(ctx, name, p, by); written || err != nil {
+			return written, err
+		}
+	case err != nil:
 		return false, fmt.Errorf("loading keyset %s: %w", name, err)
 	}
 	if s, err := rotation.Decode(doc.Data); err == nil {
@@ -134,7 +144,7 @@ func (r *Rotator) Ensure(ctx context.Context, name string, p rotation.Policy, by
 			return false, err
 		}
 	}
-	if err := r.refresh(ctx, name, r.opt.Clock.Now()); err != nil {
+	if err := r.refresh(ctx, name); err != nil {
 		return false, err
 	}
 	op := rotation.Operation{Kind: "policy", By: by}
@@ -147,14 +157,18 @@ func (r *Rotator) Ensure(ctx context.Context, name string, p rotation.Policy, by
 	return err == nil, err
 }
 
-// found writes the first generation of a keyset. If another replica does so at
-// the same time, one of them wins and the other takes the winner's.
+// found writes the first generation of a keyset, unless another replica does so
+// at the same time. It reports whether it did.
 func (r *Rotator) found(ctx context.Context, name string, p rotation.Policy, by string) (bool, error) {
-	v, _ := r.keysets.LoadOrStore(name, &keyset{name: name, destroyed: map[string]bool{}})
-	ks := v.(*keyset)
-	ks.mu.Lock()
-	defer ks.mu.Unlock()
+	ks := r.keyset(name)
+	if err := ks.lock(ctx); err != nil {
+		return false, err
+	}
+	defer ks.unlock()
 	if ks.view.Load() != nil {
+		if err := r.reload(ctx, ks); err == nil {
+			return false, nil // somebody else was first, or it is back
+		}
 		return false, fmt.Errorf("the state document of keyset %s was there and is gone: restore it from a backup; a new one would orphan every token", name)
 	}
 	if _, err := p.Derive(r.opt.Clock.Now()); err != nil {
@@ -168,11 +182,12 @@ func (r *Rotator) found(ctx context.Context, name string, p rotation.Policy, by 
 	if err != nil {
 		return false, err
 	}
-	s, err := rotation.Found(name, p, r.opt.Clock.Now(), fresh, rotation.Operation{ID: newID(), Kind: "found", By: by})
+	op := rotation.Operation{ID: newID(), Kind: "found", By: by}
+	s, err := rotation.Found(name, p, r.opt.Clock.Now(), fresh, op)
 	if err != nil {
 		return false, err
 	}
-	err = r.swap(ctx, ks, "", s)
+	err = r.swap(ctx, ks, "", s, op.ID)
 	if errors.Is(err, keystore.ErrConflict) {
 		return false, nil
 	}

@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -48,13 +49,44 @@ type keyset struct {
 	behind atomic.Int64 // UnixNano of the last good reading, 0 while it is current
 	dueAt  atomic.Int64 // UnixNano at which work waits; 0: at once
 	busy   atomic.Bool
+	// suspect: the document in the store cannot be used. Sync reads it again
+	// each time, whether or not the store says that it changed.
+	suspect atomic.Bool
 
-	// mu serialises readings and changes of this keyset on this replica.
-	mu        sync.Mutex
-	spare     []rotation.NewKey // made for a change that may still land
-	destroyed map[string]bool   // private halves that are gone, by kid
-	sweepAt   time.Time         // when orphans are looked for
+	// held serialises readings and changes of this keyset on this replica. It
+	// is no mutex because it is held during calls of the store: whoever waits
+	// for it must be able to give up.
+	held      chan struct{}
+	spare     []spare         // made for a change that may still land
+	destroyed map[string]bool // private halves that are gone, by kid
+	sweepAt   time.Time       // when orphans are looked for
 }
+
+// spare is a key that no document names yet, as far as this replica knows.
+type spare struct {
+	rotation.NewKey
+	made time.Time
+}
+
+// keyset returns the keyset of that name, known or not.
+func (r *Rotator) keyset(name string) *keyset {
+	if ks, ok := r.lookup(name); ok {
+		return ks
+	}
+	v, _ := r.keysets.LoadOrStore(name, &keyset{name: name, held: make(chan struct{}, 1), destroyed: map[string]bool{}})
+	return v.(*keyset)
+}
+
+func (ks *keyset) lock(ctx context.Context) error {
+	select {
+	case ks.held <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("keyset %s is busy: %w", ks.name, ctx.Err())
+	}
+}
+
+func (ks *keyset) unlock() { <-ks.held }
 
 func (ks *keyset) due(now time.Time) bool {
 	return ks.view.Load() != nil && ks.dueAt.Load() <= now.UnixNano()
@@ -62,14 +94,15 @@ func (ks *keyset) due(now time.Time) bool {
 
 func (ks *keyset) wakeAt(at time.Time) { ks.dueAt.Store(at.UnixNano()) }
 
-// refresh reads the keyset's document and installs it. The reading began at
-// start or later.
-func (r *Rotator) refresh(ctx context.Context, name string, start time.Time) error {
-	v, _ := r.keysets.LoadOrStore(name, &keyset{name: name, destroyed: map[string]bool{}})
-	ks := v.(*keyset)
-	ks.mu.Lock()
-	defer ks.mu.Unlock()
-	if err := r.reload(ctx, ks); err != nil {
+// refresh reads the keyset's document and installs it.
+func (r *Rotator) refresh(ctx context.Context, name string) error {
+	ks := r.keyset(name)
+	err := ks.lock(ctx)
+	if err == nil {
+		defer ks.unlock()
+		err = r.reload(ctx, ks)
+	}
+	if err != nil {
 		ks.behind.CompareAndSwap(0, max(1, r.synced.Load()))
 		return err
 	}
@@ -78,19 +111,19 @@ func (r *Rotator) refresh(ctx context.Context, name string, start time.Time) err
 }
 
 // reload reads the document and installs it if it is another than the one in
-// view. ks.mu is held.
+// view. The keyset is locked.
 func (r *Rotator) reload(ctx context.Context, ks *keyset) error {
 	doc, err := r.opt.Documents.Load(ctx, ks.name)
 	if err != nil {
 		if errors.Is(err, keystore.ErrNotFound) && ks.view.Load() != nil {
-			r.alarm(alarmDocument+ks.name, "the state document of keyset %s is gone from the store; serving the last good one, changing nothing: restore it from a backup", ks.name)
+			r.distrust(ks, "the state document of keyset %s is gone from the store; serving the last good one, changing nothing: restore it from a backup", ks.name)
 		}
 		return fmt.Errorf("loading keyset %s: %w", ks.name, err)
 	}
 	observed := r.opt.Clock.Now()
 	old := ks.view.Load()
 	if old != nil && old.version == doc.Version && len(old.Unusable) == 0 {
-		r.calm(alarmDocument + ks.name)
+		r.trust(ks)
 		return nil
 	}
 	state, err := rotation.Decode(doc.Data)
@@ -98,35 +131,65 @@ func (r *Rotator) reload(ctx context.Context, ks *keyset) error {
 		err = fmt.Errorf("it belongs to keyset %s", state.Keyset)
 	}
 	if err != nil {
-		r.alarm(alarmDocument+ks.name, "the state document of keyset %s cannot be used; serving the last good one, changing nothing: %v", ks.name, err)
+		r.distrust(ks, "the state document of keyset %s cannot be used; serving the last good one, changing nothing: %v", ks.name, err)
 		return fmt.Errorf("loading keyset %s: %w", ks.name, err)
 	}
 	if old != nil && state.Generation < old.State.Generation {
-		r.alarm(alarmDocument+ks.name, "the state document of keyset %s went back from generation %d to %d, as after restoring a backup; serving the newer one, changing nothing: restore generation %[2]d", ks.name, old.State.Generation, state.Generation)
+		r.distrust(ks, "the state document of keyset %s went back from generation %d to %d, as after restoring a backup; serving the newer one, changing nothing: restore generation %[2]d", ks.name, old.State.Generation, state.Generation)
 		return fmt.Errorf("loading keyset %s: generation %d is older than %d", ks.name, state.Generation, old.State.Generation)
 	}
-	r.calm(alarmDocument + ks.name)
+	if old != nil && forked(old.State, state) {
+		r.distrust(ks, "the state document of keyset %s, generation %d, does not continue generation %d, as after restoring a backup and changing it; serving the last good one, changing nothing: restore generation %[3]d, or restart jwksd to accept the store's", ks.name, state.Generation, old.State.Generation)
+		return fmt.Errorf("loading keyset %s: generation %d does not continue generation %d", ks.name, state.Generation, old.State.Generation)
+	}
+	r.trust(ks)
 	r.install(ctx, ks, state, doc.Version, observed)
 	return nil
 }
 
+// forked tells whether the next state cannot have come of the old one: another
+// change made the same generation, or a revocation is forgotten.
+func forked(old, next rotation.State) bool {
+	if next.Generation == old.Generation && lastOperation(next).ID != lastOperation(old).ID {
+		return true
+	}
+	return slices.ContainsFunc(old.Tombstones, func(t rotation.Tombstone) bool { return !next.Revoked(t.KID) })
+}
+
+// distrust raises the alarm about the keyset's document, which freezes it.
+func (r *Rotator) distrust(ks *keyset, format string, args ...any) {
+	ks.suspect.Store(true)
+	r.alarm(alarmDocument+ks.name, format, args...)
+}
+
+// trust ends it.
+func (r *Rotator) trust(ks *keyset) {
+	ks.suspect.Store(false)
+	r.calm(alarmDocument + ks.name)
+}
+
 // install puts a state that was seen in the store into view, with every private
-// key that may sign under it. ks.mu is held.
+// key that may sign under it. The keyset is locked.
 func (r *Rotator) install(ctx context.Context, ks *keyset, s rotation.State, version keystore.Version, observed time.Time) {
 	old := ks.view.Load()
 	if old != nil && old.version == version && old.observed.Before(observed) {
 		observed = old.observed
 	}
-	v := &View{State: s, ks: ks, version: version, observed: observed, keys: map[string]signer.Signing{}, Unusable: map[string]error{}}
 	now := r.opt.Clock.Now()
-	for _, l := range s.Lanes {
-		for _, k := range l.Keys {
-			if k.DestroyAt.IsZero() || k.DestroyAt.After(now) {
-				r.open(ctx, v, old, k)
-			}
+	v := &View{State: s, ks: ks, version: version, observed: observed, keys: map[string]signer.Signing{}, Unusable: map[string]error{}}
+	missing := v.takeOver(old, now)
+	if old != nil && revokes(old.State, s) {
+		// What was revoked must stop signing before anything slow happens, and
+		// whoever revoked it may not have lived to destroy it.
+		ks.sweepAt = time.Time{}
+		if len(missing) > 0 {
+			ks.view.Store(v.compiled())
 		}
-		v.lanes = append(v.lanes, v.compile(l, now))
 	}
+	for _, k := range missing {
+		r.open(ctx, v, k)
+	}
+	v = v.compiled()
 	ks.view.Store(v)
 	ks.wakeAt(now)
 	if old != nil {
@@ -136,8 +199,33 @@ func (r *Rotator) install(ctx context.Context, ks *keyset, s rotation.State, ver
 		r.dropSpares(ctx, ks, s)
 	}
 	if old == nil || old.State.Generation != s.Generation {
-		r.log.Info("installed", "keyset", ks.name, "generation", s.Generation, "change", lastKind(s))
+		r.log.Info("installed", "keyset", ks.name, "generation", s.Generation, "change", lastOperation(s).Kind)
 	}
+}
+
+// revokes tells whether a key of the old state is revoked in the next.
+func revokes(old, next rotation.State) bool {
+	for k := range old.Keys {
+		if next.Revoked(k.KID) {
+			return true
+		}
+	}
+	return false
+}
+
+// takeOver takes the keys that are open already from the old view, and returns
+// those that must still be opened.
+func (v *View) takeOver(old *View, now time.Time) (missing []rotation.Key) {
+	for k := range v.State.Keys {
+		switch {
+		case !k.DestroyAt.IsZero() && !k.DestroyAt.After(now):
+		case old != nil && old.keys[k.KID] != nil:
+			v.keys[k.KID] = old.keys[k.KID]
+		default:
+			missing = append(missing, k)
+		}
+	}
+	return missing
 }
 
 // calmKeys ends the alarms about keys that are usable now, or gone.
@@ -149,20 +237,15 @@ func (r *Rotator) calmKeys(old, v *View) {
 	}
 }
 
-func lastKind(s rotation.State) string {
+func lastOperation(s rotation.State) rotation.Operation {
 	if n := len(s.Operations); n > 0 {
-		return s.Operations[n-1].Kind
+		return s.Operations[n-1]
 	}
-	return ""
+	return rotation.Operation{}
 }
 
-// open makes a key ready to sign, taking it over from the old view if it is
-// there.
-func (r *Rotator) open(ctx context.Context, v, old *View, k rotation.Key) {
-	if old != nil && old.keys[k.KID] != nil {
-		v.keys[k.KID] = old.keys[k.KID]
-		return
-	}
+// open makes a key ready to sign.
+func (r *Rotator) open(ctx context.Context, v *View, k rotation.Key) {
 	key, err := r.opt.Custody.Open(ctx, v.ks.name, k)
 	if err != nil {
 		v.Unusable[k.KID] = err
@@ -172,16 +255,39 @@ func (r *Rotator) open(ctx context.Context, v, old *View, k rotation.Key) {
 	v.keys[k.KID] = key
 }
 
-// compile boils a lane down to what signing needs.
-func (v *View) compile(l rotation.Lane, now time.Time) lane {
-	out := lane{alg: l.Algorithm}
-	for _, k := range l.Keys {
-		if !k.SignsUntil.IsZero() || k.ActivateAt.IsZero() || (!k.EndAt.IsZero() && !k.EndAt.After(now)) {
-			continue
+// compiled returns a copy of the view whose lanes are boiled down to what
+// signing needs, with the keys that are open now.
+func (v *View) compiled() *View {
+	c := *v
+	c.keys = maps.Clone(v.keys)
+	c.Unusable = maps.Clone(v.Unusable)
+	c.lanes = nil
+	for _, l := range v.State.Lanes {
+		out := lane{alg: l.Algorithm}
+		for _, k := range l.Keys {
+			if k.ActivateAt.IsZero() {
+				continue
+			}
+			end := k.EndAt
+			if end.IsZero() || (!k.SignsUntil.IsZero() && k.SignsUntil.Before(end)) {
+				end = k.SignsUntil
+			}
+			out.turns = append(out.turns, turn{from: k.ActivateAt, end: end, sequence: k.Sequence, kid: k.KID, key: c.keys[k.KID]})
 		}
-		out.turns = append(out.turns, turn{from: k.ActivateAt, end: k.EndAt, sequence: k.Sequence, kid: k.KID, key: v.keys[k.KID]})
+		c.lanes = append(c.lanes, out)
 	}
-	return out
+	return &c
+}
+
+// forget drops keys whose private half was destroyed from memory. The keyset
+// is locked.
+func (ks *keyset) forget(kids []string) {
+	v := *ks.view.Load()
+	v.keys = maps.Clone(v.keys)
+	for _, kid := range kids {
+		delete(v.keys, kid)
+	}
+	ks.view.Store(v.compiled())
 }
 
 // active returns the turn of the lane's active key: the same answer as

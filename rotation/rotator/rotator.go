@@ -63,7 +63,8 @@ type Options struct {
 	Custody   Custody
 	Clock     Clock
 	Log       *slog.Logger
-	// Sync is the pause between two looks at the store.
+	// Sync is the pause between two looks at the store; zero stands for half a
+	// second.
 	Sync time.Duration
 	// OrphanAge is how old a private key that no document names must be before
 	// it is destroyed. It must exceed the time that a lost write may take to
@@ -111,6 +112,9 @@ func New(opt Options) *Rotator {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
+	if opt.Sync <= 0 {
+		opt.Sync = 500 * time.Millisecond
+	}
 	return &Rotator{
 		opt:     opt,
 		log:     opt.Log,
@@ -155,7 +159,13 @@ func (r *Rotator) Sync(ctx context.Context) error {
 	for _, name := range changed {
 		r.pending[name] = true
 	}
-	failed := r.loadPending(ctx, start)
+	r.keysets.Range(func(name, v any) bool {
+		if v.(*keyset).suspect.Load() {
+			r.pending[name.(string)] = true
+		}
+		return true
+	})
+	failed := r.loadPending(ctx)
 	r.cursor = cursor
 	r.synced.Store(start.UnixNano())
 	if failed != nil {
@@ -166,9 +176,13 @@ func (r *Rotator) Sync(ctx context.Context) error {
 	return nil
 }
 
+// loadTimeout bounds the loading of one keyset, so that one that hangs does not
+// make all others stale.
+const loadTimeout = 10 * time.Second
+
 // loadPending loads the changed keysets side by side. Those that fail stay
 // pending, and their staleness goes on counting from their last good reading.
-func (r *Rotator) loadPending(ctx context.Context, start time.Time) error {
+func (r *Rotator) loadPending(ctx context.Context) error {
 	var (
 		wg    sync.WaitGroup
 		mu    sync.Mutex
@@ -183,7 +197,9 @@ func (r *Rotator) loadPending(ctx context.Context, start time.Time) error {
 		limit <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-limit }()
-			err := r.refresh(ctx, name, start)
+			ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+			defer cancel()
+			err := r.refresh(ctx, name)
 			mu.Lock()
 			defer mu.Unlock()
 			if err == nil {

@@ -26,19 +26,26 @@ const self = "jwksd"
 
 // work does what is due in a keyset.
 func (r *Rotator) work(ctx context.Context, ks *keyset) {
-	if err := r.prepare(ctx, ks); err != nil && ctx.Err() == nil {
-		r.alarm(alarmWork+ks.name, "%v", err)
-		ks.wakeAt(r.opt.Clock.Now().Add(retry))
+	if ctx.Err() != nil {
 		return
 	}
-	ks.mu.Lock()
-	defer ks.mu.Unlock()
+	// A key that cannot be made holds up nothing but what needs it.
+	unmade := r.prepare(ctx, ks)
+	limited, cancel := context.WithTimeout(ctx, changeTimeout)
+	defer cancel()
+	if err := ks.lock(limited); err != nil {
+		return // still due
+	}
+	defer ks.unlock()
 	now := r.opt.Clock.Now()
 	if why := r.frozen(ks); why != nil {
 		ks.wakeAt(now.Add(retry))
 		return
 	}
-	err := r.workLocked(ctx, ks)
+	err := r.workLocked(limited, ks)
+	if err == nil {
+		err = unmade
+	}
 	switch {
 	case err == nil:
 		r.calm(alarmWork + ks.name)
@@ -53,28 +60,70 @@ func (r *Rotator) work(ctx context.Context, ks *keyset) {
 	}
 }
 
-// prepare makes the keys that the next change will need before the keyset is
+// prepare makes the keys that the next change will need while the keyset is not
 // locked: an RSA key takes longer than an emergency may wait.
 func (r *Rotator) prepare(ctx context.Context, ks *keyset) error {
 	v := ks.view.Load()
-	plan := v.State.Plan(rotation.Instant{Observed: v.observed, Now: r.opt.Clock.Now()})
-	for _, alg := range plan.Needs {
-		ks.mu.Lock()
-		ready := slices.ContainsFunc(ks.spare, func(k rotation.NewKey) bool { return k.Algorithm == alg })
-		why := r.frozen(ks)
-		ks.mu.Unlock()
-		if ready || why != nil {
-			continue
+	var failed error
+	for _, alg := range r.plan(v).Needs {
+		if err := r.prepareOne(ctx, ks, v, alg); err != nil {
+			failed = errors.Join(failed, err)
 		}
-		k, err := r.opt.Custody.Create(ctx, ks.name, alg, v.State.Policy.RSABits)
-		if err != nil {
-			return fmt.Errorf("making a key for %s in keyset %s: %w", alg, ks.name, err)
-		}
-		ks.mu.Lock()
-		ks.spare = append(ks.spare, k)
-		ks.mu.Unlock()
 	}
+	return failed
+}
+
+func (r *Rotator) plan(v *View) rotation.Plan {
+	return v.State.Plan(rotation.Instant{Observed: v.observed, Now: r.opt.Clock.Now()})
+}
+
+func (r *Rotator) prepareOne(ctx context.Context, ks *keyset, v *View, alg string) error {
+	if err := ks.lock(ctx); err != nil {
+		return err
+	}
+	ready := len(r.ready(ks, []string{alg})) > 0
+	why := r.frozen(ks)
+	ks.unlock()
+	if ready || why != nil {
+		return nil
+	}
+	made := r.opt.Clock.Now()
+	k, err := r.opt.Custody.Create(ctx, ks.name, alg, v.State.Policy.RSABits)
+	if err != nil {
+		return fmt.Errorf("making a key for %s: %w", alg, err)
+	}
+	if err := ks.lock(ctx); err != nil {
+		return err // nobody knows the key: the sweep collects it
+	}
+	defer ks.unlock()
+	if v := ks.view.Load(); !slices.Contains(r.plan(v).Needs, alg) {
+		// Somebody else was faster. No write names the key, so it can go.
+		return r.destroy(ctx, ks, k.KID)
+	}
+	ks.spare = append(ks.spare, spare{k, made})
 	return nil
+}
+
+// ready picks one spare key for each of the algorithms, as far as there are any
+// that no other replica takes for an orphan.
+func (r *Rotator) ready(ks *keyset, algs []string) []rotation.NewKey {
+	var picked []rotation.NewKey
+	for _, alg := range algs {
+		i := slices.IndexFunc(ks.spare, func(sp spare) bool {
+			return sp.Algorithm == alg && r.young(sp) &&
+				!slices.ContainsFunc(picked, func(p rotation.NewKey) bool { return p.KID == sp.KID })
+		})
+		if i >= 0 {
+			picked = append(picked, ks.spare[i].NewKey)
+		}
+	}
+	return picked
+}
+
+// young tells whether a write that names the key will land before any replica
+// takes the key for an orphan.
+func (r *Rotator) young(sp spare) bool {
+	return r.opt.OrphanAge == 0 || r.opt.Clock.Now().Sub(sp.made) < r.opt.OrphanAge/2
 }
 
 func (r *Rotator) workLocked(ctx context.Context, ks *keyset) error {
@@ -101,9 +150,13 @@ func (r *Rotator) workLocked(ctx context.Context, ks *keyset) error {
 // nextWork is when something is due again.
 func (r *Rotator) nextWork(ks *keyset, now time.Time) time.Time {
 	v := ks.view.Load()
+	plan := v.State.Plan(rotation.Instant{Observed: v.observed, Now: now})
+	if plan.Due { // for want of keys that were not foreseen
+		return now
+	}
 	next := ks.sweepAt
-	if wake := v.State.Plan(rotation.Instant{Observed: v.observed, Now: now}).Wake; !wake.IsZero() && wake.Before(next) {
-		next = wake
+	if !plan.Wake.IsZero() && plan.Wake.Before(next) {
+		next = plan.Wake
 	}
 	if len(v.Unusable) > 0 && now.Add(retry).Before(next) {
 		next = now.Add(retry)
@@ -111,54 +164,58 @@ func (r *Rotator) nextWork(ks *keyset, now time.Time) time.Time {
 	return next
 }
 
-// advance brings the document up to now by one swap, if that changes it.
+// advance brings the document up to now by one swap, if that changes it. It
+// makes no key, since the keyset is locked: it takes those that are ready.
 func (r *Rotator) advance(ctx context.Context, ks *keyset) (bool, error) {
 	v := ks.view.Load()
-	plan := v.State.Plan(rotation.Instant{Observed: v.observed, Now: r.opt.Clock.Now()})
+	t := rotation.Instant{Observed: v.observed, Now: r.opt.Clock.Now()}
+	plan := v.State.Plan(t)
 	if !plan.Due {
 		return false, nil
 	}
-	fresh, err := r.make(ctx, ks, v.State.Policy, plan.Needs)
-	if err != nil {
-		return false, err
-	}
-	t := rotation.Instant{Observed: v.observed, Now: r.opt.Clock.Now()}
-	next, err := v.State.Advance(t, fresh, rotation.Operation{ID: newID(), Kind: "advance", By: self})
+	op := rotation.Operation{ID: newID(), Kind: "advance", By: self}
+	next, err := v.State.Advance(t, r.ready(ks, plan.Needs), op)
 	if errors.Is(err, rotation.ErrNothingDue) {
 		return false, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("advancing: %w", err)
 	}
-	return true, r.swap(ctx, ks, v.version, next)
+	return true, r.swap(ctx, ks, v.version, next, op.ID)
 }
 
 // make returns a key for each of the algorithms, the private halves stored. It
 // uses up keys that were made for a change which did not come about.
 func (r *Rotator) make(ctx context.Context, ks *keyset, p rotation.Policy, algs []string) ([]rotation.NewKey, error) {
-	var fresh []rotation.NewKey
-	for _, alg := range algs {
-		used := func(k rotation.NewKey) bool {
-			return slices.ContainsFunc(fresh, func(f rotation.NewKey) bool { return f.KID == k.KID })
+	fresh := r.ready(ks, algs)
+	for _, alg := range without(algs, fresh) {
+		made := r.opt.Clock.Now()
+		k, err := r.opt.Custody.Create(ctx, ks.name, alg, p.RSABits)
+		if err != nil {
+			return nil, fmt.Errorf("making a key for %s: %w", alg, err)
 		}
-		i := slices.IndexFunc(ks.spare, func(k rotation.NewKey) bool { return k.Algorithm == alg && !used(k) })
-		if i < 0 {
-			k, err := r.opt.Custody.Create(ctx, ks.name, alg, p.RSABits)
-			if err != nil {
-				return nil, fmt.Errorf("making a key for %s: %w", alg, err)
-			}
-			ks.spare = append(ks.spare, k)
-			i = len(ks.spare) - 1
-		}
-		fresh = append(fresh, ks.spare[i])
+		ks.spare = append(ks.spare, spare{k, made})
+		fresh = append(fresh, k)
 	}
 	return fresh, nil
 }
 
-// swap writes the next state and installs what then stands in the store. An
-// error other than keystore.ErrConflict that is not settled by reading again
-// leaves the outcome unknown and wraps ErrUnconfirmed.
-func (r *Rotator) swap(ctx context.Context, ks *keyset, old keystore.Version, next rotation.State) error {
+// without returns the algorithms that none of the keys is for, one key standing
+// for one mention.
+func without(algs []string, keys []rotation.NewKey) []string {
+	rest := slices.Clone(algs)
+	for _, k := range keys {
+		if i := slices.Index(rest, k.Algorithm); i >= 0 {
+			rest = slices.Delete(rest, i, i+1)
+		}
+	}
+	return rest
+}
+
+// swap writes the next state, made by the operation op, and installs what then
+// stands in the store. An error other than keystore.ErrConflict that is not
+// settled by reading again leaves the outcome unknown and wraps ErrUnconfirmed.
+func (r *Rotator) swap(ctx context.Context, ks *keyset, old keystore.Version, next rotation.State, op string) error {
 	data, err := next.Encode()
 	if err != nil {
 		return err
@@ -171,7 +228,6 @@ func (r *Rotator) swap(ctx context.Context, ks *keyset, old keystore.Version, ne
 	// The write may have been applied though its reply was lost, and a conflict
 	// may be with ourselves: a repeated write meets its own first try. Only the
 	// document tells.
-	op := next.Operations[len(next.Operations)-1].ID
 	if readErr := r.reload(ctx, ks); readErr != nil {
 		if errors.Is(err, keystore.ErrConflict) {
 			return err
@@ -196,14 +252,15 @@ func (r *Rotator) swap(ctx context.Context, ks *keyset, old keystore.Version, ne
 // dropSpares destroys keys that were made for a change which cannot come about
 // any more, since another one was written in its place.
 func (r *Rotator) dropSpares(ctx context.Context, ks *keyset, s rotation.State) {
-	spare := ks.spare
+	spares := ks.spare
 	ks.spare = nil
-	for _, k := range spare {
+	for _, k := range spares {
 		if _, named := s.Key(k.KID); named {
 			continue
 		}
 		if err := r.opt.Custody.Destroy(ctx, ks.name, k.KID); err != nil {
-			ks.spare = append(ks.spare, k) // use it next time instead
+			// It may be destroyed all the same, so nothing may use it.
+			r.log.Warn("destroying a key that is not needed failed, leaving it to the sweep", "keyset", ks.name, "kid", k.KID, "error", err)
 		}
 	}
 }
@@ -212,13 +269,20 @@ func (r *Rotator) dropSpares(ctx context.Context, ks *keyset, s rotation.State) 
 // more, and those of revoked keys.
 func (r *Rotator) destroyDue(ctx context.Context, ks *keyset) error {
 	now := r.opt.Clock.Now()
-	s := ks.view.Load().State
-	for k := range s.Keys {
+	v := ks.view.Load()
+	var gone []string
+	for k := range v.State.Keys {
 		if !k.DestroyAt.IsZero() && !k.DestroyAt.After(now) {
 			if err := r.destroy(ctx, ks, k.KID); err != nil {
 				return err
 			}
+			if v.keys[k.KID] != nil {
+				gone = append(gone, k.KID)
+			}
 		}
+	}
+	if gone != nil {
+		ks.forget(gone)
 	}
 	return nil
 }
@@ -246,15 +310,21 @@ func (r *Rotator) sweep(ctx context.Context, ks *keyset) error {
 	if err != nil {
 		return fmt.Errorf("looking for orphaned private keys: %w", err)
 	}
+	// What was stored before the list was made is named by the document that is
+	// read now, if at all. The one in view may be older.
+	if err := r.reload(ctx, ks); err != nil {
+		return err
+	}
 	s := ks.view.Load().State
 	for _, info := range kept {
 		k, named := s.Key(info.KID)
-		spare := slices.ContainsFunc(ks.spare, func(sp rotation.NewKey) bool { return sp.KID == info.KID })
+		spare := slices.ContainsFunc(ks.spare, func(sp spare) bool { return sp.KID == info.KID && r.young(sp) })
 		young := now.Sub(info.CreatedAt) < r.opt.OrphanAge && !s.Revoked(info.KID)
 		switch {
 		case named && (k.DestroyAt.IsZero() || k.DestroyAt.After(now)), spare, !named && young:
 			continue
 		}
+		delete(ks.destroyed, info.KID) // it is there, whatever was answered before
 		if err := r.destroy(ctx, ks, info.KID); err != nil {
 			return err
 		}
@@ -270,21 +340,34 @@ func (r *Rotator) repair(ctx context.Context, ks *keyset) error {
 	if err := r.reload(ctx, ks); err != nil {
 		return err
 	}
-	v := ks.view.Load()
+	v, now := ks.view.Load(), r.opt.Clock.Now()
 	for kid, why := range v.Unusable {
-		if !lost(why) {
+		if !lost(why) || discarded(v.State, kid, now) {
 			continue
 		}
-		next, err := v.State.Discard(kid, r.opt.Clock.Now(), rotation.Operation{ID: newID(), Kind: "discard", By: self, Reason: why.Error()})
+		op := rotation.Operation{ID: newID(), Kind: "discard", By: self, Reason: why.Error()}
+		next, err := v.State.Discard(kid, now, op)
 		if errors.Is(err, rotation.ErrNotWaiting) {
 			continue // it signs or did; an operator must revoke it
 		}
 		if err != nil {
 			return err
 		}
-		return r.swap(ctx, ks, v.version, next)
+		return r.swap(ctx, ks, v.version, next, op.ID)
 	}
 	return nil
+}
+
+// discarded tells whether a key of the same lane was discarded so lately that
+// its replacement cannot have its lead. If that is unusable too, the fault lies
+// elsewhere, perhaps with this replica alone, and more keys would only fill the
+// set.
+func discarded(s rotation.State, kid string, now time.Time) bool {
+	k, _ := s.Key(kid)
+	l, _ := s.Lane(k.Algorithm)
+	return slices.ContainsFunc(l.Keys, func(k rotation.Key) bool {
+		return !k.EndAt.IsZero() && k.EndAt.Add(s.Timing().Lead.Std()).After(now)
+	})
 }
 
 // lost tells whether a private half will never be usable again.
