@@ -48,7 +48,7 @@ func (s *Server) daemon(c *Caller, now time.Time) wire.Daemon {
 			a.Message = "an operator who may read every keyset can see the details"
 		}
 		a.Since = a.Since.UTC()
-		d.Alarms = append(d.Alarms, wire.Alarm(a))
+		d.Alarms = append(d.Alarms, wire.Alarm{Name: a.Name, Message: a.Message, Since: a.Since})
 	}
 	if s.opt.Reload == nil {
 		return d

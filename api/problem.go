@@ -59,7 +59,7 @@ func sentinels() []struct {
 		{rotator.ErrKeyReused, failure{status: 422, code: "idempotency_key_reused", hint: "choose a new Idempotency-Key for a new request"}},
 		{rotator.ErrNoLane, failure{status: 400, code: "no_active_key", hint: "ask without alg, or for one of the algorithms in the keyset's status", field: "alg"}},
 		{rotator.ErrUnusable, failure{status: 503, code: "key_unusable", hint: "revoke the key so that its standby takes over", retryAfter: 5 * time.Second}},
-		{rotation.ErrNoLane, failure{status: 400, code: "unknown_lane", detail: rotation.ErrNoLane.Error(), field: "alg"}},
+		{rotation.ErrNoLane, failure{status: 400, code: "unknown_lane", hint: "the algorithms are in the keyset's status", detail: rotation.ErrNoLane.Error(), field: "alg"}},
 		{rotation.ErrUnknownKey, failure{status: 404, code: "unknown_kid", detail: rotation.ErrUnknownKey.Error(), hint: "jwksd status lists the keys", field: "kid"}},
 		{rotation.ErrAlreadyRevoked, failure{status: 409, code: "already_revoked", detail: rotation.ErrAlreadyRevoked.Error(), field: "kid"}},
 		{keystore.ErrConflict, failure{status: 409, code: "conflict", detail: "other changes kept coming first", hint: "try again", retryAfter: time.Second}},

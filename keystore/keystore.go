@@ -30,6 +30,7 @@ type Cursor string
 // KeyInfo describes a stored private key without its secret.
 type KeyInfo struct {
 	KID       string
+	Handle    string    // what the custody finds it by; empty if the kid is enough
 	CreatedAt time.Time // by the store's clock
 }
 

@@ -19,8 +19,8 @@ follow from it: the lead, the retention, the bound on the set, how long a revoke
 key may be trusted, and the next rotations. It talks to no daemon.`,
 		Example: "  jwksd check --config jwksd.yaml",
 		Args:    noArgs,
-		RunE: func(*cobra.Command, []string) error {
-			conf, err := loadConfig(path, dataDir)
+		RunE: func(c *cobra.Command, _ []string) error {
+			conf, err := loadConfig(c, path, dataDir)
 			if err != nil {
 				return err
 			}

@@ -46,7 +46,7 @@ how a new keyset of that configuration would begin.`,
 // plan asks the daemon, or the configuration if there is a path.
 func (a *app) plan(c *cobra.Command, path string, horizon rotation.Duration) (wire.Plan, error) {
 	if path != "" {
-		return a.imagine(path, horizon)
+		return a.imagine(c, path, horizon)
 	}
 	cl, err := a.conn.client()
 	if err != nil {
@@ -68,8 +68,8 @@ func fewRotations(t rotation.Timing) rotation.Duration {
 }
 
 // imagine plays the life of a keyset that is founded now.
-func (a *app) imagine(path string, horizon rotation.Duration) (wire.Plan, error) {
-	conf, err := loadConfig(path, "")
+func (a *app) imagine(c *cobra.Command, path string, horizon rotation.Duration) (wire.Plan, error) {
+	conf, err := loadConfig(c, path, "")
 	if err != nil {
 		return wire.Plan{}, err
 	}

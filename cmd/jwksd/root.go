@@ -119,9 +119,10 @@ func knownCommand(c *cobra.Command, args []string) error {
 
 func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Args:  noArgs,
+		Use:     "version",
+		Short:   "Print the version",
+		Example: "  jwksd version",
+		Args:    noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if a.wantsJSON() {
 				return a.json(map[string]string{"version": version()})

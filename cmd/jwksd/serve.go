@@ -33,7 +33,11 @@ writes into that directory.`,
 		Example: "  jwksd serve\n  jwksd serve --config /etc/jwksd/jwksd.yaml",
 		Args:    noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			conf, err := loadConfig(path, dataDir)
+			// First of all, since an early SIGHUP would end the process.
+			hup := make(chan os.Signal, 1)
+			signal.Notify(hup, syscall.SIGHUP)
+			defer signal.Stop(hup)
+			conf, err := loadConfig(c, path, dataDir)
 			if err != nil {
 				return err
 			}
@@ -41,9 +45,6 @@ writes into that directory.`,
 			if err != nil {
 				return err
 			}
-			hup := make(chan os.Signal, 1)
-			signal.Notify(hup, syscall.SIGHUP)
-			defer signal.Stop(hup)
 			return daemon.Run(c.Context(), daemon.Options{
 				Config: conf, Path: path, Version: version(), Log: log,
 				Reload: relay(c.Context(), hup),
@@ -62,11 +63,13 @@ func configFlags(c *cobra.Command, path, dataDir *string) {
 	c.Flags().StringVarP(path, "config", "c", "", "configuration `FILE` (default: the embedded default)")
 	c.Flags().StringVar(dataDir, "data-dir", "", "`DIR` for the embedded default's data (default: the user's state directory; $"+envDataDir+")")
 	c.MarkFlagFilename("config", "yaml", "yml")
-	c.MarkFlagsMutuallyExclusive("config", "data-dir")
 }
 
 // loadConfig reads the file, or makes the embedded default if there is none.
-func loadConfig(path, dataDir string) (config.Config, error) {
+func loadConfig(c *cobra.Command, path, dataDir string) (config.Config, error) {
+	if path != "" && dataDir != "" {
+		return config.Config{}, usage(c, "give either --config or --data-dir: the configuration says where its data is")
+	}
 	if path != "" {
 		return config.Load(path, time.Now())
 	}

@@ -29,7 +29,7 @@ func (r *report) checkStore(c *Config) {
 		if _, both := r.where["keystore.file"]; both {
 			r.add(fieldPath{"keystore"}, "give either file or vault")
 		}
-		r.checkVault(c.Keystore.Vault)
+		r.checkVault(c.Keystore.Vault, slices.ContainsFunc(c.Keysets, func(k Keyset) bool { return k.Policy.Custody == rotation.CustodyTransit }))
 	}
 	r.checkReplica(c)
 	switch {
@@ -78,7 +78,7 @@ func (r *report) checkKeysets(c *Config, now time.Time) {
 	}
 	for i := range c.Keysets {
 		k := &c.Keysets[i]
-		k.Policy.MaxStaleness, k.Policy.ClockSkew = c.MaxStaleness, c.ClockSkew
+		k.Policy.MaxStaleness, k.Policy.ClockSkew, k.Policy.Revision = c.MaxStaleness, c.ClockSkew, c.Revision
 		if !jwks.ValidKeyset(k.Name) {
 			r.add(at.key(k.Name), "a keyset's name has 1 to 63 of a-z, 0-9, dot, underscore and hyphen, and begins with a letter or a digit: rename it")
 		}

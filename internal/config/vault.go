@@ -22,7 +22,8 @@ type Vault struct {
 	// Daemons that share it share their keysets.
 	Path string `yaml:"path"`
 	// TransitMount is where the transit engine of keysets with custody transit
-	// is mounted, transit by default.
+	// is mounted. transit by default if a keyset of this file has that custody;
+	// else none, unless it is given.
 	TransitMount string `yaml:"transit_mount"`
 	// CACert is a PEM file with the certificates that Vault's is checked
 	// against. A path, relative to the configuration file; those of the system
@@ -92,7 +93,7 @@ type CertAuth struct {
 const serviceAccountToken = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 
 // complete fills in the defaults.
-func (v *Vault) complete() {
+func (v *Vault) complete(transit bool) {
 	fill := func(s *string, value string) {
 		if *s == "" {
 			*s = value
@@ -100,7 +101,9 @@ func (v *Vault) complete() {
 	}
 	fill(&v.Mount, "secret")
 	fill(&v.Path, "jwksd")
-	fill(&v.TransitMount, "transit")
+	if transit {
+		fill(&v.TransitMount, "transit")
+	}
 	if v.Timeout == 0 {
 		v.Timeout = rotation.Duration(5 * time.Second)
 	}
@@ -137,7 +140,7 @@ func (v *Vault) paths() map[string]*string {
 	return p
 }
 
-func (r *report) checkVault(v *Vault) {
+func (r *report) checkVault(v *Vault, transit bool) {
 	at := fieldPath{"keystore", "vault"}
 	u, err := url.Parse(v.Address)
 	switch {
@@ -152,7 +155,7 @@ func (r *report) checkVault(v *Vault) {
 		r.add(at.key("timeout"), "%s: must be longer than zero, as in 5s", v.Timeout)
 	}
 	r.checkVaultAuth(at.key("auth"), &v.Auth)
-	v.complete()
+	v.complete(transit)
 	for field, path := range v.paths() {
 		r.checkPath(dotted(at, field), *path)
 	}

@@ -19,7 +19,7 @@ func TestVaultDefaultsAndPaths(t *testing.T) {
 		t.Fatal(err)
 	}
 	v := c.Keystore.Vault
-	if v.Mount != "secret" || v.Path != "jwksd" || v.TransitMount != "transit" || v.Timeout != rotation.Duration(5*time.Second) {
+	if v.Mount != "secret" || v.Path != "jwksd" || v.TransitMount != "" || v.Timeout != rotation.Duration(5*time.Second) {
 		t.Errorf("defaults: %+v", v)
 	}
 	if a := v.Auth.AppRole; a.Mount != "approle" || a.RoleIDFile != "/etc/jwksd/role-id" || a.SecretIDFile != "/run/secret-id" {

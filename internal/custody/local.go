@@ -4,6 +4,7 @@ package custody
 
 import (
 	"context"
+	"crypto"
 	"fmt"
 
 	"github.com/jwksd/jwksd/internal/jwa"
@@ -31,12 +32,8 @@ type Local struct {
 }
 
 // Create makes a key pair and stores the private half before it returns.
-func (c Local) Create(ctx context.Context, keyset, alg string, rsaBits int) (rotation.NewKey, error) {
-	priv, err := signer.Generate(alg, rsaBits)
-	if err != nil {
-		return rotation.NewKey{}, err
-	}
-	jwk, err := jwks.New(alg, priv.Public())
+func (c Local) Create(ctx context.Context, keyset, alg string, p rotation.Policy) (rotation.NewKey, error) {
+	priv, jwk, err := generate(alg, p.RSABits)
 	if err != nil {
 		return rotation.NewKey{}, err
 	}
@@ -53,6 +50,22 @@ func (c Local) Create(ctx context.Context, keyset, alg string, rsaBits int) (rot
 		return rotation.NewKey{}, fmt.Errorf("storing the private half of %s: %w", jwk.KID(), err)
 	}
 	return rotation.NewKey{KID: jwk.KID(), Algorithm: alg, Public: public}, nil
+}
+
+// generate makes a key pair whose kid does not begin with a hyphen. One kid in
+// 64 would, and on a command line it would be taken for a flag, in an emergency
+// of all times.
+func generate(alg string, rsaBits int) (crypto.Signer, jwks.JWK, error) {
+	for {
+		priv, err := signer.Generate(alg, rsaBits)
+		if err != nil {
+			return nil, jwks.JWK{}, err
+		}
+		jwk, err := jwks.New(alg, priv.Public())
+		if err != nil || jwk.KID()[0] != '-' {
+			return priv, jwk, err
+		}
+	}
 }
 
 // Open reads the private half and proves that it belongs to the published one.
@@ -86,7 +99,7 @@ func (c Local) Open(ctx context.Context, keyset string, k rotation.Key) (signer.
 }
 
 // Destroy ends the private half for good.
-func (c Local) Destroy(ctx context.Context, keyset, kid string) error {
+func (c Local) Destroy(ctx context.Context, keyset, kid, _ string) error {
 	return c.Keys.DestroyKey(ctx, keyset, kid)
 }
 

@@ -22,7 +22,7 @@ const keyset = "default"
 // create makes a key and returns it as a document would name it.
 func create(t *testing.T, c custody.Local, alg string) rotation.Key {
 	t.Helper()
-	k, err := c.Create(t.Context(), keyset, alg, 2048)
+	k, err := c.Create(t.Context(), keyset, alg, rotation.Policy{RSABits: 2048})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestCreateOpenDestroy(t *testing.T) {
 			t.Fatal(list, err)
 		}
 		for range 2 {
-			if err := c.Destroy(t.Context(), keyset, k.KID); err != nil {
+			if err := c.Destroy(t.Context(), keyset, k.KID, ""); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -66,15 +66,15 @@ func TestCreateFails(t *testing.T) {
 	store := keystoretest.NewMemory()
 	c := custody.Local{Keys: store}
 	for _, alg := range []string{"", "none", "HS256", "noNE"} {
-		if _, err := c.Create(t.Context(), keyset, alg, 0); !errors.Is(err, jwa.ErrUnsupported) {
+		if _, err := c.Create(t.Context(), keyset, alg, rotation.Policy{RSABits: 0}); !errors.Is(err, jwa.ErrUnsupported) {
 			t.Errorf("Create(%q): %v", alg, err)
 		}
 	}
-	if _, err := c.Create(t.Context(), keyset, "RS256", 1024); err == nil {
+	if _, err := c.Create(t.Context(), keyset, "RS256", rotation.Policy{RSABits: 1024}); err == nil {
 		t.Error("a short RSA key was made")
 	}
 	store.Fault = func(keystoretest.Op) keystoretest.Fault { return keystoretest.Fault{Outcome: keystoretest.Refused} }
-	if k, err := c.Create(t.Context(), keyset, "EdDSA", 0); !errors.Is(err, keystoretest.ErrUnavailable) || k.KID != "" {
+	if k, err := c.Create(t.Context(), keyset, "EdDSA", rotation.Policy{RSABits: 0}); !errors.Is(err, keystoretest.ErrUnavailable) || k.KID != "" {
 		t.Errorf("a key that is not stored: %+v, %v", k, err)
 	}
 	if list, _ := store.Share().ListKeys(t.Context(), keyset); len(list) > 0 {

@@ -11,7 +11,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/jwksd/jwksd/internal/jwa"
@@ -34,13 +33,7 @@ import (
 type Transit struct {
 	engine *vault.Transit
 	tag    string
-	// handles remembers the names of keys that were seen, by keyset and kid,
-	// so that destroying one needs no search.
-	handles sync.Map
 }
-
-// handleOf is a key of Transit.handles.
-type handleOf struct{ keyset, kid string }
 
 // NewTransit returns the custody of the keys that the state documents of one
 // store name. store is what tells that store from others whose keys the same
@@ -81,12 +74,12 @@ func tagOf(keyset, name string) (string, bool) {
 
 // Create has Vault make a key, and proves that it signs before anybody
 // publishes it.
-func (c *Transit) Create(ctx context.Context, keyset, alg string, rsaBits int) (rotation.NewKey, error) {
+func (c *Transit) Create(ctx context.Context, keyset, alg string, p rotation.Policy) (rotation.NewKey, error) {
 	a, err := jwa.Lookup(alg)
 	if err != nil {
 		return rotation.NewKey{}, err
 	}
-	keyType, err := transitType(a, rsaBits)
+	keyType, err := transitType(a, p.RSABits)
 	if err != nil {
 		return rotation.NewKey{}, err
 	}
@@ -103,7 +96,6 @@ func (c *Transit) Create(ctx context.Context, keyset, alg string, rsaBits int) (
 		c.discard(ctx, name)
 		return rotation.NewKey{}, err
 	}
-	c.handles.Store(handleOf{keyset, made.KID}, name)
 	return made, nil
 }
 
@@ -148,7 +140,6 @@ func (c *Transit) Open(ctx context.Context, keyset string, k rotation.Key) (sign
 		return nil, errors.New("the key has no name in Vault's transit engine: it is in another custody")
 	}
 	// Whatever is wrong with it, its day of destruction will come.
-	c.handles.Store(handleOf{keyset, k.KID}, k.Handle)
 	a, err := jwa.Lookup(k.Algorithm)
 	if err != nil {
 		return nil, err // a newer version's key: nothing is wrong with it
@@ -189,23 +180,22 @@ func equal(a, b crypto.PublicKey) bool {
 }
 
 // Destroy ends the key in Vault for good.
-func (c *Transit) Destroy(ctx context.Context, keyset, kid string) error {
-	name, err := c.find(ctx, keyset, kid)
+func (c *Transit) Destroy(ctx context.Context, keyset, kid, handle string) error {
+	name, err := c.find(ctx, keyset, kid, handle)
 	if err == nil {
 		err = c.engine.Destroy(ctx, name)
 	}
 	if err != nil && !errors.Is(err, keystore.ErrNotFound) {
 		return err
 	}
-	c.handles.Delete(handleOf{keyset, kid})
 	return nil
 }
 
 // find returns the name of the key with that kid, by what Vault says of it now.
 // The error wraps keystore.ErrNotFound if there is none.
-func (c *Transit) find(ctx context.Context, keyset, kid string) (string, error) {
-	if handle, ok := c.handles.Load(handleOf{keyset, kid}); ok {
-		key, err := c.engine.Read(ctx, handle.(string))
+func (c *Transit) find(ctx context.Context, keyset, kid, handle string) (string, error) {
+	if _, ours := tagOf(keyset, handle); ours {
+		key, err := c.engine.Read(ctx, handle)
 		switch {
 		case err == nil && hasKID(key, kid):
 			return key.Name, nil
@@ -277,8 +267,7 @@ func (c *Transit) List(ctx context.Context, keyset string) ([]keystore.KeyInfo, 
 		if err != nil {
 			return nil, fmt.Errorf("transit key %s: %w: %w", name, keystore.ErrCorrupt, err)
 		}
-		c.handles.Store(handleOf{keyset, kid}, name)
-		list = append(list, keystore.KeyInfo{KID: kid, CreatedAt: first.CreatedAt})
+		list = append(list, keystore.KeyInfo{KID: kid, Handle: name, CreatedAt: first.CreatedAt})
 	}
 	slices.SortFunc(list, func(a, b keystore.KeyInfo) int { return strings.Compare(a.KID, b.KID) })
 	return list, nil

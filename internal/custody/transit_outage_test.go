@@ -12,6 +12,7 @@ import (
 	"github.com/jwksd/jwksd/internal/vaulttest"
 	"github.com/jwksd/jwksd/jwks"
 	"github.com/jwksd/jwksd/keystore/vault"
+	"github.com/jwksd/jwksd/rotation"
 )
 
 // An outage is not the loss of a key, and ends by itself.
@@ -25,9 +26,9 @@ func TestTransitOutages(t *testing.T) {
 	check := func(what string, c *Transit, want error) {
 		t.Helper()
 		_, openErr := c.Open(t.Context(), keyset, k)
-		_, createErr := c.Create(t.Context(), keyset, "ES256", 0)
+		_, createErr := c.Create(t.Context(), keyset, "ES256", rotation.Policy{})
 		_, listErr := c.List(t.Context(), keyset)
-		destroyErr := c.Destroy(t.Context(), keyset, k.KID)
+		destroyErr := c.Destroy(t.Context(), keyset, k.KID, k.Handle)
 		for _, err := range []error{openErr, createErr, listErr, destroyErr} {
 			if !errors.Is(err, want) || lost(err) {
 				t.Errorf("%s: got %v, want %v", what, err, want)

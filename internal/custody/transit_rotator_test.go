@@ -203,7 +203,7 @@ func TestTransitStartsAgain(t *testing.T) {
 	}
 	token := first.sign(t, "")
 	first.stop()
-	orphan, err := r.another(t, "memory").Create(t.Context(), keyset, "EdDSA", 0)
+	orphan, err := r.another(t, "memory").Create(t.Context(), keyset, "EdDSA", rotation.Policy{})
 	if err != nil {
 		t.Fatal(err)
 	}

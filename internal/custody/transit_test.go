@@ -83,7 +83,7 @@ func (r *rig) another(t *testing.T, store string) *Transit {
 // make creates a key and returns it as it stands in a document.
 func (r *rig) make(t *testing.T, keyset, alg string, bits int) rotation.Key {
 	t.Helper()
-	k, err := r.Create(t.Context(), keyset, alg, bits)
+	k, err := r.Create(t.Context(), keyset, alg, rotation.Policy{RSABits: bits})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,14 +214,14 @@ func b64(b []byte) string {
 
 func TestTransitRefusesWhatVaultHasNot(t *testing.T) {
 	r := newRig(t, vaulttest.Start(t))
-	if _, err := r.Create(t.Context(), keyset, "HS256", 0); !errors.Is(err, jwa.ErrUnsupported) {
+	if _, err := r.Create(t.Context(), keyset, "HS256", rotation.Policy{}); !errors.Is(err, jwa.ErrUnsupported) {
 		t.Error(err)
 	}
-	if _, err := r.Create(t.Context(), keyset, "RS256", 2560); err == nil || !strings.Contains(err.Error(), "2048, 3072 and 4096") {
+	if _, err := r.Create(t.Context(), keyset, "RS256", rotation.Policy{RSABits: 2560}); err == nil || !strings.Contains(err.Error(), "2048, 3072 and 4096") {
 		t.Error(err)
 	}
 	for _, name := range []string{"", "A", "a/b", "-a"} {
-		if _, err := r.Create(t.Context(), name, "EdDSA", 0); err == nil {
+		if _, err := r.Create(t.Context(), name, "EdDSA", rotation.Policy{}); err == nil {
 			t.Errorf("made a key for the keyset %q", name)
 		}
 	}
@@ -350,7 +350,7 @@ func TestTransitDestroy(t *testing.T) {
 		}
 		c.spoil(k)
 		for range 2 { // what is absent is no error
-			if err := c.by.Destroy(t.Context(), keyset, k.KID); err != nil {
+			if err := c.by.Destroy(t.Context(), keyset, k.KID, k.Handle); err != nil {
 				t.Errorf("%s: %v", c.what, err)
 			}
 		}
@@ -364,10 +364,10 @@ func TestTransitDestroy(t *testing.T) {
 			t.Errorf("%s: signing a batch with it: %v", c.what, errs)
 		}
 	}
-	if err := r.Destroy(t.Context(), "other", keep.KID); err != nil || gone(keep) {
+	if err := r.Destroy(t.Context(), "other", keep.KID, keep.Handle); err != nil || gone(keep) {
 		t.Errorf("destroyed by the name of another keyset: %v", err)
 	}
-	if err := r.Destroy(t.Context(), keyset, "nobody"); err != nil {
+	if err := r.Destroy(t.Context(), keyset, "nobody", ""); err != nil {
 		t.Error(err)
 	}
 	// A document that names another key by its kid does not get it destroyed.
@@ -377,7 +377,7 @@ func TestTransitDestroy(t *testing.T) {
 	if _, err := fresh.Open(t.Context(), keyset, wrong); !errors.Is(err, signer.ErrMismatch) {
 		t.Error(err)
 	}
-	if err := fresh.Destroy(t.Context(), keyset, wrong.KID); err != nil || gone(keep) {
+	if err := fresh.Destroy(t.Context(), keyset, wrong.KID, ""); err != nil || gone(keep) {
 		t.Errorf("destroyed the wrong key: %v", err)
 	}
 	// Nor does it keep the right one alive.
@@ -388,7 +388,7 @@ func TestTransitDestroy(t *testing.T) {
 		if _, err := fresh.Open(t.Context(), keyset, misled); !lost(err) {
 			t.Error(err)
 		}
-		if err := fresh.Destroy(t.Context(), keyset, k.KID); err != nil || !gone(k) || gone(keep) {
+		if err := fresh.Destroy(t.Context(), keyset, k.KID, k.Handle); err != nil || !gone(k) || gone(keep) {
 			t.Errorf("%s: %v", handle, err)
 		}
 	}
@@ -404,7 +404,7 @@ func TestTransitListsOrphans(t *testing.T) {
 	a, b := r.make(t, keyset, "ES256", 0), r.make(t, keyset, "RS256", 2048)
 	r.make(t, "shop", "EdDSA", 0)
 	r.make(t, "shop-eu-2", "EdDSA", 0)
-	if _, err := r.another(t, "another/store").Create(t.Context(), keyset, "EdDSA", 0); err != nil {
+	if _, err := r.another(t, "another/store").Create(t.Context(), keyset, "EdDSA", rotation.Policy{}); err != nil {
 		t.Fatal(err)
 	}
 	for name, kind := range map[string]string{
@@ -420,7 +420,7 @@ func TestTransitListsOrphans(t *testing.T) {
 	if got, want := fresh.kids(t, keyset), sorted(a, b); !slices.Equal(got, want) {
 		t.Errorf("listed %v, want %v", got, want)
 	}
-	if err := fresh.Destroy(t.Context(), keyset, a.KID); err != nil {
+	if err := fresh.Destroy(t.Context(), keyset, a.KID, ""); err != nil {
 		t.Error(err)
 	}
 	if got, want := r.kids(t, keyset), sorted(b); !slices.Equal(got, want) {

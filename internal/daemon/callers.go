@@ -101,9 +101,10 @@ func ReadOperatorToken(path string) (string, error) {
 }
 
 // writeFile writes a small private file so that it is there whole or not at
-// all.
+// all. The temporary name is always the same, so that the next start writes over
+// what a crash left; the lock of the store keeps other processes away.
 func writeFile(path, text string) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	tmp, err := os.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -18,8 +19,7 @@ import (
 	"github.com/jwksd/jwksd/api/wire"
 	"github.com/jwksd/jwksd/internal/clock"
 	"github.com/jwksd/jwksd/internal/config"
-	"github.com/jwksd/jwksd/internal/custody"
-	"github.com/jwksd/jwksd/keystore/file"
+	"github.com/jwksd/jwksd/rotation"
 	"github.com/jwksd/jwksd/rotation/rotator"
 )
 
@@ -48,7 +48,7 @@ type daemon struct {
 	opt     Options
 	log     *slog.Logger
 	clock   *clock.Clock
-	store   *file.Store
+	store   *backend
 	rotator *rotator.Rotator
 	api     *api.Server
 	cert    certificate
@@ -63,20 +63,24 @@ type daemon struct {
 func Run(ctx context.Context, opt Options) (err error) {
 	d := &daemon{opt: opt, log: opt.Log, clock: clock.New(clock.System())}
 	d.config.Store(&opt.Config)
-	keep := opt.Config.Keystore.File
-	d.store, err = file.Open(file.Options{Dir: keep.Dir, Identity: keep.Identity, Now: d.clock.Now, Logger: opt.Log})
-	if err != nil {
+	if d.store, err = openBackend(ctx, opt.Config, d.clock, opt.Log); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.store.Close()) }()
+	defer func() { err = errors.Join(err, d.store.close()) }()
 
 	d.rotator = rotator.New(rotator.Options{
-		Documents: d.store,
-		Custody:   custody.Local{Keys: d.store},
+		Documents: d.store.documents,
+		Custody:   d.store.custody,
 		Clock:     d.clock,
 		Log:       opt.Log,
 		Sync:      opt.Config.SyncInterval.Std(),
-		OrphanAge: 0, // the store is locked: no write of another process can land
+		OrphanAge: d.store.orphanAge,
+		ReadOnly:  opt.Config.Role == config.RolePublisher,
+		Reports:   d.store.reports,
+		Replica:   replicaName(opt.Config),
+		Role:      opt.Config.Role,
+		Version:   opt.Version,
+		StoreSkew: d.store.skew,
 		Workers:   runtime.GOMAXPROCS(0),
 	})
 	auth, err := callers(opt.Config)
@@ -87,14 +91,17 @@ func Run(ctx context.Context, opt Options) (err error) {
 		Keysets: d.rotator, Auth: auth, Now: d.clock.Now, Log: opt.Log,
 		Version: opt.Version, Reload: d.reload.Load,
 	})
-	if err := d.rotator.Sync(ctx); err != nil {
-		return err
+	if err = d.rotator.Sync(ctx); err == nil {
+		err = d.serve(ctx)
 	}
-	return d.serve(ctx)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // asked to stop while starting
+	}
+	return err
 }
 
 // serve opens the listeners first, so that an address in use is found before
-// anything is written, then founds the keysets, then turns the keys until ctx
+// any keyset is founded, then founds the keysets, then turns the keys until ctx
 // ends.
 func (d *daemon) serve(ctx context.Context) error {
 	servers, addresses, err := d.listen()
@@ -150,10 +157,18 @@ func (d *daemon) obey(ctx context.Context) {
 	}
 }
 
-// apply puts the file's keysets in force, one swap each.
+// apply puts the file's keysets in force, one swap each. What a newer file has
+// set, or an operator has deleted, stays: status reports the difference.
 func (d *daemon) apply(ctx context.Context, c config.Config) error {
+	if c.Role == config.RolePublisher {
+		return nil
+	}
 	for _, k := range c.Keysets {
 		wrote, err := d.rotator.Ensure(ctx, k.Name, k.Policy, "config")
+		if errors.Is(err, rotation.ErrOlderRevision) || errors.Is(err, rotation.ErrClosed) {
+			d.log.Warn("the configuration of this keyset is not put in force", "keyset", k.Name, "why", err)
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("keyset %s: %w", k.Name, err)
 		}
@@ -204,12 +219,14 @@ func (d *daemon) tryReload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := d.cert.load(c.Listeners.API.TLS); err != nil {
+	cert, err := readCertificate(c.Listeners.API.TLS)
+	if err != nil {
 		return err
 	}
 	if err := d.apply(ctx, c); err != nil {
 		return err
 	}
+	d.cert.current.Store(cert)
 	d.api.SetAuth(auth)
 	d.config.Store(&c)
 	for _, k := range old.Keysets {
@@ -232,6 +249,17 @@ func configured(c config.Config, keyset string) bool {
 
 // expects tells whether a keyset is about to be founded.
 func (d *daemon) expects(keyset string) bool { return configured(*d.config.Load(), keyset) }
+
+// replicaName is what this daemon is called among those that share the store.
+func replicaName(c config.Config) string {
+	if c.Replica != "" {
+		return c.Replica
+	}
+	if name, err := os.Hostname(); err == nil {
+		return name
+	}
+	return "jwksd"
+}
 
 // stopTimeout bounds how long requests under way may take after a stop.
 const stopTimeout = 15 * time.Second

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -21,6 +22,21 @@ type server struct {
 	name string
 	http *http.Server
 	l    net.Listener
+	// unused are the connections over which nothing came yet, as load balancers
+	// open them in advance. A stop does not wait for them.
+	unused sync.Map // net.Conn to nothing
+}
+
+func newServer(name string, l net.Listener, h *http.Server) *server {
+	s := &server{name: name, http: h, l: l}
+	h.ConnState = func(c net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			s.unused.Store(c, nil)
+		} else {
+			s.unused.Delete(c)
+		}
+	}
+	return s
 }
 
 // listen opens every listener of the configuration, or none.
@@ -43,7 +59,7 @@ func (d *daemon) listen() (servers []*server, a Addresses, err error) {
 			url = urlOf("https", l)
 			l = tls.NewListener(l, t)
 		}
-		servers = append(servers, &server{name: name, l: l, http: httpServer(h, d.log)})
+		servers = append(servers, newServer(name, l, httpServer(h, d.log)))
 		return url, nil
 	}
 	sets := jwks.Handler(&publisher{rotator: d.rotator, expected: d.expects}, jwks.Options{PlainJSON: c.Public.ContentType == config.ContentTypeJSON})
@@ -100,6 +116,11 @@ func (s *server) run(ctx context.Context) error {
 	}
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
+	s.l.Close() // from here on no connection is new
+	s.unused.Range(func(c, _ any) bool {
+		c.(net.Conn).Close()
+		return true
+	})
 	if err := s.http.Shutdown(grace); err != nil {
 		s.http.Close()
 	}
@@ -112,16 +133,16 @@ type certificate struct {
 	current atomic.Pointer[tls.Certificate]
 }
 
-func (c *certificate) load(t *config.TLS) error {
+// readCertificate reads the files, if there are any.
+func readCertificate(t *config.TLS) (*tls.Certificate, error) {
 	if t == nil {
-		return nil
+		return nil, nil
 	}
 	pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
 	if err != nil {
-		return fmt.Errorf("listeners.api.tls: %w", err)
+		return nil, fmt.Errorf("listeners.api.tls: %w", err)
 	}
-	c.current.Store(&pair)
-	return nil
+	return &pair, nil
 }
 
 // tls returns the listener's TLS settings, nil for none.
@@ -129,9 +150,11 @@ func (d *daemon) tls(t *config.TLS) (*tls.Config, error) {
 	if t == nil {
 		return nil, nil
 	}
-	if err := d.cert.load(t); err != nil {
+	cert, err := readCertificate(t)
+	if err != nil {
 		return nil, err
 	}
+	d.cert.current.Store(cert)
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		NextProtos: []string{"http/1.1"},

@@ -37,6 +37,7 @@ func rooms() []room {
 		{"rotation/rotator", []string{"net/http", vault}},
 		{"keystore", []string{module + "/jwks", module + "/signer", module + "/api"}},
 		{"keystore/file", []string{module + "/jwks", module + "/signer", module + "/api"}},
+		{"keystore/vault", []string{module + "/jwks", module + "/signer", module + "/api"}},
 		{"keystore/keystoretest", []string{module + "/jwks", module + "/signer", module + "/api"}},
 		{"jwks", []string{module + "/keystore", module + "/signer", module + "/api"}},
 		{"signer", []string{"net/http", vault, module + "/keystore", module + "/rotation", module + "/api"}},

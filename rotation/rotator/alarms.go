@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -17,6 +18,7 @@ const (
 	alarmDocument = "document:"
 	alarmKey      = "key:"
 	alarmWork     = "work:"
+	alarmWrite    = "write:"
 )
 
 // Alarm is a condition that a person should look at. It ends by itself when its
@@ -25,6 +27,8 @@ type Alarm struct {
 	Name    string    `json:"name"`
 	Message string    `json:"message"`
 	Since   time.Time `json:"since"`
+
+	latest time.Time // when its condition was met last
 }
 
 // alarms are the conditions that hold now, by name.
@@ -40,18 +44,19 @@ func (r *Rotator) alarm(name, format string, args ...any) {
 	a := &r.alarms
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	now := r.opt.Clock.Now()
 	old, on := a.set[name]
-	if on && old.Message == msg {
-		return
-	}
 	since := old.Since
 	if !on {
-		since = r.opt.Clock.Now()
+		since = now
 	}
 	if a.set == nil {
 		a.set = map[string]Alarm{}
 	}
-	a.set[name] = Alarm{Name: name, Message: msg, Since: since}
+	a.set[name] = Alarm{Name: name, Message: msg, Since: since, latest: now}
+	if on && old.Message == msg {
+		return
+	}
 	r.log.Error("alarm", "name", name, "problem", msg)
 }
 
@@ -63,6 +68,20 @@ func (r *Rotator) calm(name string) {
 	if _, on := a.set[name]; on {
 		delete(a.set, name)
 		r.log.Info("alarm over", "name", name)
+	}
+}
+
+// writeAlarmFor is how long a write that failed stays an alarm if no other is
+// tried: then nobody can know whether the next one will succeed.
+const writeAlarmFor = 5 * time.Minute
+
+// calmWrites ends the alarms about writes that nobody tried again.
+func (r *Rotator) calmWrites() {
+	now := r.opt.Clock.Now()
+	for _, a := range r.Alarms() {
+		if strings.HasPrefix(a.Name, alarmWrite) && now.Sub(a.latest) > writeAlarmFor {
+			r.calm(a.Name)
+		}
 	}
 }
 

@@ -32,7 +32,10 @@ const changeTimeout = 30 * time.Second
 // safe. Errors of fn are returned as they are.
 func (r *Rotator) Change(ctx context.Context, name string, op rotation.Operation, fn ChangeFunc) (done rotation.Operation, replayed bool, err error) {
 	ks, ok := r.lookup(name)
-	if !ok || ks.view.Load() == nil {
+	switch {
+	case r.opt.ReadOnly:
+		return done, false, ErrReadOnly
+	case !ok || ks.view.Load() == nil:
 		return done, false, ErrNoKeyset
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTimeout)
@@ -121,7 +124,7 @@ func (r *Rotator) destroyRevoked(ctx context.Context, ks *keyset, before rotatio
 		if !now.Revoked(k.KID) {
 			continue
 		}
-		if err := r.destroy(ctx, ks, k.KID); err != nil {
+		if err := r.destroy(ctx, ks, k.KID, k.Handle); err != nil {
 			r.log.Warn("destroying a revoked key failed, trying again", "keyset", ks.name, "kid", k.KID, "error", err)
 		}
 	}
@@ -174,6 +177,9 @@ func (r *Rotator) found(ctx context.Context, name string, p rotation.Policy, by 
 	if _, err := p.Derive(r.opt.Clock.Now()); err != nil {
 		return false, err
 	}
+	if err := r.neverWas(ctx, name); err != nil {
+		return false, err
+	}
 	var algs []string
 	for _, alg := range p.Algorithms {
 		algs = append(algs, alg, alg)
@@ -192,6 +198,27 @@ func (r *Rotator) found(ctx context.Context, name string, p rotation.Policy, by 
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// neverWas refuses to found a keyset whose document is missing, not new: that
+// is what private keys tell which are older than any founding under way. A
+// store that is ours alone cannot lose one without the other.
+func (r *Rotator) neverWas(ctx context.Context, name string) error {
+	if r.opt.OrphanAge == 0 {
+		return nil
+	}
+	kept, err := r.opt.Custody.List(ctx, name)
+	if err != nil {
+		return fmt.Errorf("looking for private keys of keyset %s: %w", name, err)
+	}
+	now := r.opt.Clock.Now()
+	for _, k := range kept {
+		if now.Sub(k.CreatedAt) > r.opt.OrphanAge {
+			return fmt.Errorf("keyset %s has no state document, but private keys from %s on: restore the document from a backup; if there never was one, destroy the private keys",
+				name, k.CreatedAt.Format(time.RFC3339))
+		}
+	}
+	return nil
 }
 
 // frozen returns why the keyset must not be changed now, or nil.
@@ -232,9 +259,17 @@ func (r *Rotator) checkClock() {
 	if limit < 0 {
 		return
 	}
-	if ahead := r.opt.Clock.Check(max(limit, minSkew)); ahead != 0 {
+	limit = max(limit, minSkew)
+	if ahead := r.opt.Clock.Check(limit); ahead != 0 {
 		r.alarm(alarmClock, "the system clock jumped by %s; keeping the time from before, changing nothing: set the clock right, or restart jwksd if it is right now", ahead.Round(time.Second))
 		return
+	}
+	if r.opt.StoreSkew != nil {
+		// The store's Date has whole seconds.
+		if ahead, known := r.opt.StoreSkew(); known && ahead.Abs() > limit+time.Second {
+			r.alarm(alarmClock, "the store's clock is %s ahead of ours (behind, if negative), more than clock_skew allows; changing nothing: set the wrong one of the two right", ahead.Round(time.Second))
+			return
+		}
 	}
 	r.calm(alarmClock)
 }

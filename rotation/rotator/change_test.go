@@ -154,21 +154,21 @@ type slowCustody struct {
 	create  atomic.Pointer[error]
 }
 
-func (c *slowCustody) Create(ctx context.Context, keyset, alg string, bits int) (rotation.NewKey, error) {
+func (c *slowCustody) Create(ctx context.Context, keyset, alg string, p rotation.Policy) (rotation.NewKey, error) {
 	c.making.Add(1)
 	defer c.making.Add(-1)
 	time.Sleep(time.Duration(c.delay.Load()))
 	if err := c.create.Load(); err != nil {
 		return rotation.NewKey{}, *err
 	}
-	return c.Custody.Create(ctx, keyset, alg, bits)
+	return c.Custody.Create(ctx, keyset, alg, p)
 }
 
-func (c *slowCustody) Destroy(ctx context.Context, keyset, kid string) error {
+func (c *slowCustody) Destroy(ctx context.Context, keyset, kid, handle string) error {
 	if err := c.destroy.Load(); err != nil {
 		return *err
 	}
-	return c.Custody.Destroy(ctx, keyset, kid)
+	return c.Custody.Destroy(ctx, keyset, kid, handle)
 }
 
 func slow(t *testing.T) (*replica, *slowCustody, *keystoretest.Memory) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jwksd/jwksd/internal/clock"
+	"github.com/jwksd/jwksd/internal/custody"
 	"github.com/jwksd/jwksd/keystore"
 	"github.com/jwksd/jwksd/keystore/keystoretest"
 	"github.com/jwksd/jwksd/rotation"
@@ -369,6 +370,32 @@ func TestHangingKeyset(t *testing.T) {
 			if err != nil || r.Fresh(second, r.clock.Now()) != nil {
 				t.Fatal("a keyset is stale for another's sake")
 			}
+		}
+	})
+}
+
+// A missing document is not a new keyset, also to a replica that never saw it:
+// the private keys tell.
+func TestC62NothingIsFoundedOverOldPrivateKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := keystoretest.NewMemory()
+		open := func() *rotator.Rotator {
+			return rotator.New(rotator.Options{
+				Documents: store, Custody: custody.Local{Keys: store},
+				Clock: clock.New(clock.Portable()), OrphanAge: time.Hour,
+			})
+		}
+		p := rotation.DefaultPolicy()
+		if _, err := open().Ensure(t.Context(), "default", p, "test"); err != nil {
+			t.Fatal(err)
+		}
+		store.Drop("default")
+		time.Sleep(2 * time.Hour)
+		if _, err := open().Ensure(t.Context(), "default", p, "test"); err == nil || !strings.Contains(err.Error(), "restore the document") {
+			t.Fatalf("founded over old private keys: %v", err)
+		}
+		if _, err := open().Ensure(t.Context(), "another", p, "test"); err != nil {
+			t.Fatalf("a keyset that never was: %v", err)
 		}
 	})
 }

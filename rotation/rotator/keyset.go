@@ -178,6 +178,9 @@ func (r *Rotator) install(ctx context.Context, ks *keyset, s rotation.State, ver
 	now := r.opt.Clock.Now()
 	v := &View{State: s, ks: ks, version: version, observed: observed, keys: map[string]signer.Signing{}, Unusable: map[string]error{}}
 	missing := v.takeOver(old, now)
+	if r.opt.ReadOnly {
+		missing = nil
+	}
 	if old != nil && revokes(old.State, s) {
 		// What was revoked must stop signing before anything slow happens, and
 		// whoever revoked it may not have lived to destroy it.
@@ -196,9 +199,11 @@ func (r *Rotator) install(ctx context.Context, ks *keyset, s rotation.State, ver
 		r.calmKeys(old, v)
 	}
 	if old == nil || old.version != version {
+		r.calm(alarmWrite + ks.name) // somebody could write
 		r.dropSpares(ctx, ks, s)
 	}
 	if old == nil || old.State.Generation != s.Generation {
+		r.recent.touch(ks.name)
 		r.log.Info("installed", "keyset", ks.name, "generation", s.Generation, "change", lastOperation(s).Kind)
 	}
 }

@@ -38,13 +38,14 @@ type Documents interface {
 type Custody interface {
 	// Create makes a key pair whose private half is kept safely when it
 	// returns, and returns the public half.
-	Create(ctx context.Context, keyset, alg string, rsaBits int) (rotation.NewKey, error)
+	Create(ctx context.Context, keyset, alg string, p rotation.Policy) (rotation.NewKey, error)
 	// Open returns a key that signs, checked against the published half. The
 	// error wraps keystore.ErrNotFound, keystore.ErrCorrupt or
 	// signer.ErrMismatch if the private half is lost for good.
 	Open(ctx context.Context, keyset string, k rotation.Key) (signer.Signing, error)
-	// Destroy ends the private half for good; an absent one is no error.
-	Destroy(ctx context.Context, keyset, kid string) error
+	// Destroy ends the private half of that kid and handle for good; an absent
+	// one is no error.
+	Destroy(ctx context.Context, keyset, kid, handle string) error
 	// List returns the private halves that are kept for the keyset.
 	List(ctx context.Context, keyset string) ([]keystore.KeyInfo, error)
 }
@@ -70,6 +71,17 @@ type Options struct {
 	// it is destroyed. It must exceed the time that a lost write may take to
 	// land; zero is right for a store that only this process writes to.
 	OrphanAge time.Duration
+	// ReadOnly: this replica publishes only. It opens no private key and
+	// changes nothing.
+	ReadOnly bool
+	// Reports is where replicas tell each other how far they are; nil if nobody
+	// shares the store.
+	Reports Reports
+	// Replica, Role and Version are what this one says of itself.
+	Replica, Role, Version string
+	// StoreSkew tells by how much the store's clock is ahead of ours, if it
+	// has one that was read.
+	StoreSkew func() (time.Duration, bool)
 	// Workers bounds how many keysets are worked on at a time.
 	Workers int
 }
@@ -87,6 +99,8 @@ var (
 	ErrUnconfirmed = errors.New("the store did not confirm the change")
 	// ErrKeyReused: an idempotency key came back with another request.
 	ErrKeyReused = errors.New("the idempotency key was used for another request")
+	// ErrReadOnly: this replica publishes only.
+	ErrReadOnly = errors.New("this replica publishes only")
 )
 
 // Rotator keeps the keysets of one store turning. It is safe for concurrent
@@ -101,9 +115,11 @@ type Rotator struct {
 	working sync.WaitGroup
 
 	// Owned by the goroutine of Run.
-	cursor  keystore.Cursor
-	pending map[string]bool // changed, not loaded yet
+	cursor   keystore.Cursor
+	pending  map[string]bool // changed, not loaded yet
+	reported time.Time       // when the last report was written
 
+	recent recent
 	alarms alarms
 }
 
@@ -133,6 +149,7 @@ func (r *Rotator) Run(ctx context.Context) {
 	for {
 		r.Sync(ctx)
 		r.dispatch(ctx)
+		r.report(ctx)
 		select {
 		case <-ctx.Done():
 			return
@@ -149,6 +166,7 @@ func (r *Rotator) Sync(ctx context.Context) error {
 	// staleness of this replica counts from here.
 	start := r.opt.Clock.Now()
 	r.checkClock()
+	r.calmWrites()
 	changed, cursor, err := r.opt.Documents.Changes(ctx, r.cursor)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -215,6 +233,9 @@ func (r *Rotator) loadPending(ctx context.Context) error {
 
 // dispatch starts the work on every keyset where something is due.
 func (r *Rotator) dispatch(ctx context.Context) {
+	if r.opt.ReadOnly {
+		return
+	}
 	now := r.opt.Clock.Now()
 	r.keysets.Range(func(_, v any) bool {
 		if ks := v.(*keyset); ks.due(now) && ks.busy.CompareAndSwap(false, true) {
@@ -241,7 +262,7 @@ func (r *Rotator) wake() {
 // taking one is a lookup and an atomic load.
 func (r *Rotator) View(name string) (*View, error) {
 	if ks, ok := r.lookup(name); ok {
-		if v := ks.view.Load(); v != nil {
+		if v := ks.view.Load(); v != nil && !v.State.Gone() {
 			return v, nil
 		}
 	}
@@ -252,7 +273,7 @@ func (r *Rotator) View(name string) (*View, error) {
 func (r *Rotator) Names() []string {
 	var names []string
 	r.keysets.Range(func(k, v any) bool {
-		if v.(*keyset).view.Load() != nil {
+		if view := v.(*keyset).view.Load(); view != nil && !view.State.Gone() {
 			names = append(names, k.(string))
 		}
 		return true

@@ -88,7 +88,7 @@ func (r *Rotator) prepareOne(ctx context.Context, ks *keyset, v *View, alg strin
 		return nil
 	}
 	made := r.opt.Clock.Now()
-	k, err := r.opt.Custody.Create(ctx, ks.name, alg, v.State.Policy.RSABits)
+	k, err := r.opt.Custody.Create(ctx, ks.name, alg, v.State.Policy)
 	if err != nil {
 		return fmt.Errorf("making a key for %s: %w", alg, err)
 	}
@@ -98,7 +98,7 @@ func (r *Rotator) prepareOne(ctx context.Context, ks *keyset, v *View, alg strin
 	defer ks.unlock()
 	if v := ks.view.Load(); !slices.Contains(r.plan(v).Needs, alg) {
 		// Somebody else was faster. No write names the key, so it can go.
-		return r.destroy(ctx, ks, k.KID)
+		return r.destroy(ctx, ks, k.KID, k.Handle)
 	}
 	ks.spare = append(ks.spare, spare{k, made})
 	return nil
@@ -190,7 +190,7 @@ func (r *Rotator) make(ctx context.Context, ks *keyset, p rotation.Policy, algs 
 	fresh := r.ready(ks, algs)
 	for _, alg := range without(algs, fresh) {
 		made := r.opt.Clock.Now()
-		k, err := r.opt.Custody.Create(ctx, ks.name, alg, p.RSABits)
+		k, err := r.opt.Custody.Create(ctx, ks.name, alg, p)
 		if err != nil {
 			return nil, fmt.Errorf("making a key for %s: %w", alg, err)
 		}
@@ -225,6 +225,9 @@ func (r *Rotator) swap(ctx context.Context, ks *keyset, old keystore.Version, ne
 		r.install(ctx, ks, next, version, r.opt.Clock.Now())
 		return nil
 	}
+	if !errors.Is(err, keystore.ErrConflict) {
+		r.alarm(alarmWrite+ks.name, "the latest change of keyset %s could not be written: %v", ks.name, err)
+	}
 	// The write may have been applied though its reply was lost, and a conflict
 	// may be with ourselves: a repeated write meets its own first try. Only the
 	// document tells.
@@ -258,7 +261,7 @@ func (r *Rotator) dropSpares(ctx context.Context, ks *keyset, s rotation.State) 
 		if _, named := s.Key(k.KID); named {
 			continue
 		}
-		if err := r.opt.Custody.Destroy(ctx, ks.name, k.KID); err != nil {
+		if err := r.opt.Custody.Destroy(ctx, ks.name, k.KID, k.Handle); err != nil {
 			// It may be destroyed all the same, so nothing may use it.
 			r.log.Warn("destroying a key that is not needed failed, leaving it to the sweep", "keyset", ks.name, "kid", k.KID, "error", err)
 		}
@@ -273,7 +276,7 @@ func (r *Rotator) destroyDue(ctx context.Context, ks *keyset) error {
 	var gone []string
 	for k := range v.State.Keys {
 		if !k.DestroyAt.IsZero() && !k.DestroyAt.After(now) {
-			if err := r.destroy(ctx, ks, k.KID); err != nil {
+			if err := r.destroy(ctx, ks, k.KID, k.Handle); err != nil {
 				return err
 			}
 			if v.keys[k.KID] != nil {
@@ -287,11 +290,11 @@ func (r *Rotator) destroyDue(ctx context.Context, ks *keyset) error {
 	return nil
 }
 
-func (r *Rotator) destroy(ctx context.Context, ks *keyset, kid string) error {
+func (r *Rotator) destroy(ctx context.Context, ks *keyset, kid, handle string) error {
 	if ks.destroyed[kid] {
 		return nil
 	}
-	if err := r.opt.Custody.Destroy(ctx, ks.name, kid); err != nil {
+	if err := r.opt.Custody.Destroy(ctx, ks.name, kid, handle); err != nil {
 		return fmt.Errorf("destroying the private half of %s: %w", kid, err)
 	}
 	ks.destroyed[kid] = true
@@ -325,7 +328,7 @@ func (r *Rotator) sweep(ctx context.Context, ks *keyset) error {
 			continue
 		}
 		delete(ks.destroyed, info.KID) // it is there, whatever was answered before
-		if err := r.destroy(ctx, ks, info.KID); err != nil {
+		if err := r.destroy(ctx, ks, info.KID, info.Handle); err != nil {
 			return err
 		}
 	}
