@@ -96,7 +96,7 @@ func (h *hammer) check(v *rotator.View, token string) error {
 	if err := json.Unmarshal(set, &keys); err != nil {
 		return err
 	}
-	sig, err := jose.ParseSigned(token, []jose.SignatureAlgorithm{jose.ES256, jose.EdDSA})
+	sig, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.ES256, jose.EdDSA})
 	if err != nil {
 		return err
 	}

@@ -223,14 +223,13 @@ func (s *sim) operation(kind string) Operation {
 
 // change is a document on its way to the store.
 type change struct {
-	next      State
-	op        string
-	kind      string
-	fresh     []NewKey
-	unready   []string // kids that were said to sign without their lead
-	offGrid   []string // algorithms of lanes that turn besides the schedule
-	revoked   []string
-	discarded bool
+	next    State
+	op      string
+	kind    string
+	fresh   []NewKey
+	unready []string // kids that were said to sign without their lead
+	offGrid []string // algorithms of lanes that turn besides the schedule
+	revoked []string
 }
 
 type outcome int

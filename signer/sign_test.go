@@ -306,6 +306,7 @@ func TestC69PrivateKeyIsNotPrinted(t *testing.T) {
 			t.Errorf("the private key is printed: %s", log.String())
 		}
 	}
+	//lint:ignore SA9005 that nothing comes out is what is tested
 	if b, err := json.Marshal(key); err != nil || string(b) != "{}" {
 		t.Errorf("%s, %v", b, err)
 	}

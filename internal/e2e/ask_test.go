@@ -46,15 +46,6 @@ func transient(err error) bool {
 	return errors.As(err, &answered) && answered.Status == http.StatusServiceUnavailable
 }
 
-// code is the stable code of an error answer, or empty.
-func code(err error) string {
-	var answered *client.Error
-	if errors.As(err, &answered) {
-		return answered.Code
-	}
-	return ""
-}
-
 // overview is what status asks for.
 func (d *daemon) overview() wire.Keysets {
 	d.t.Helper()
@@ -73,18 +64,6 @@ func (d *daemon) keyset(name string) wire.Keyset {
 		d.t.Fatal(err)
 	}
 	return k
-}
-
-// active returns the key of a lane that signs.
-func active(k wire.Keyset, alg string) (wire.Key, bool) {
-	for _, l := range k.Lanes {
-		for _, key := range l.Keys {
-			if l.Alg == alg && key.Phase == "active" {
-				return key, true
-			}
-		}
-	}
-	return wire.Key{}, false
 }
 
 // kids lists every published kid.

@@ -159,7 +159,7 @@ func TestScrubAtOpen(t *testing.T) {
 	if !traces(t, dir, second) {
 		t.Fatal("this tests nothing")
 	}
-	s = mustOpen(t, Options{Dir: dir})
+	mustOpen(t, Options{Dir: dir})
 	if traces(t, dir, second) {
 		t.Error("Open left traces")
 	}
