@@ -227,6 +227,7 @@ func TestRevokeWithoutStandby(t *testing.T) {
 		if r.signs(t) != second {
 			t.Fatal("the standby did not take over")
 		}
+		synctest.Wait() // the next standby is in the making, slowly
 		c.delay.Store(0)
 		change(t, r, "revoke", revoke(second))
 		third := r.signs(t)
