@@ -135,14 +135,14 @@ func (s *Store) Changes(ctx context.Context, since keystore.Cursor) (_ []string,
 // resolve parts intents into keysets that changed and intents that are open
 // still. Those that stay open for long are fenced, for the next look to see.
 func (s *Store) resolve(ctx context.Context, look []intent) (changed []string, open []intent, err error) {
-	unresolved, err := s.unresolved(ctx, look)
+	unresolved, void, err := s.unresolved(ctx, look)
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, i := range look {
 		if unresolved[i.ID] {
 			open = append(open, i)
-		} else {
+		} else if !void[i.Keyset] { // there never was anything to load
 			changed = append(changed, i.Keyset)
 		}
 	}

@@ -134,11 +134,17 @@ func TestIntentWithoutFirstWrite(t *testing.T) {
 	if _, err := s.put(t.Context(), s.statePath("new"), 0, newStored("new", []byte("late"))); !errors.Is(err, keystore.ErrConflict) {
 		t.Errorf("a first write after the fence: %v", err)
 	}
-	mustChanges(t, s, cursor)
+	changed, cursor := mustChanges(t, s, cursor)
+	if len(changed) > 0 {
+		t.Errorf("a fence where nothing was counts as a change of %q", changed)
+	}
 	if _, err := s.Load(t.Context(), "new"); !errors.Is(err, keystore.ErrNotFound) {
 		t.Errorf("a fence made a document: %v", err)
 	}
 	v := mustSwap(t, s, "new", "", "1")
+	if changed, _ := mustChanges(t, s, cursor); !slices.Equal(changed, []string{"new"}) {
+		t.Errorf("the first document after a fence: changed is %q", changed)
+	}
 	if doc, err := s.Load(t.Context(), "new"); err != nil || doc.Version != v || string(doc.Data) != "1" {
 		t.Errorf("the document after the fence: %+v, %v", doc, err)
 	}
@@ -213,7 +219,7 @@ func TestGroupCommit(t *testing.T) {
 // resolved.
 func TestHeadIsBounded(t *testing.T) {
 	t.Parallel()
-	v, p, s, mount := setup(t)
+	v, _, s, mount := setup(t)
 	reader := direct(t, v, mount)
 	mustSwap(t, s, "quiet", "", "1")
 	_, old := mustChanges(t, reader, "")
@@ -254,7 +260,9 @@ func TestHeadIsBounded(t *testing.T) {
 	if changed, _ = mustChanges(t, reader, cursor); !slices.Contains(changed, "quiet") {
 		t.Errorf("the fenced keyset is not among %q", changed)
 	}
-	_ = p
+	if _, err := stuck.put(t.Context(), stuck.statePath("quiet"), 1, newStored("quiet", []byte("late"))); !errors.Is(err, keystore.ErrConflict) {
+		t.Errorf("a write whose intent was dropped lands: %v", err)
+	}
 }
 
 // Three processes write at a time, two readers follow, and the proxy breaks

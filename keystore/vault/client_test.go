@@ -210,7 +210,7 @@ func TestFloors(t *testing.T) {
 			t.Errorf("step %d: version %d: %v", n, c.version, got)
 		}
 	}
-	if !f.note("other", 1) {
+	if !f.note("other", 1) || f.note("other", 0) || !f.note("third", 0) || len(f.seen) != 2 {
 		t.Error("keysets are mixed up")
 	}
 	f.seen["k"] = floor{5, time.Now().Add(-2 * staleMost)}

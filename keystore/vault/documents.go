@@ -203,7 +203,8 @@ func (s *Store) counter(ctx context.Context, keyset string) (found, json.RawMess
 func (s *Store) newest(ctx context.Context, keyset string) (found, stored, error) {
 	for n := 1; ; n++ {
 		f, d, err := s.at(ctx, keyset)
-		if err != nil || s.floors.note(keyset, f.version) {
+		absent := f.version == 0 && errors.Is(err, keystore.ErrNotFound)
+		if err != nil && !absent || s.floors.note(keyset, f.version) {
 			return f, d, err
 		}
 		if n == attempts || sleep(ctx, jitter(firstWait)) != nil {
@@ -214,7 +215,7 @@ func (s *Store) newest(ctx context.Context, keyset string) (found, stored, error
 
 // outdated is an answer from before another one.
 func outdated() error {
-	return &Error{kinds: []error{ErrStandby}, text: "Vault answers with an older version than before: a node that lost its leadership, which passes by itself, or the document was put back by hand, which is believed after a minute"}
+	return &Error{kinds: []error{ErrStandby}, text: "Vault answers with an older version than before: a node that lost its leadership, which passes by itself, or the document was put back by hand, which is believed after some seconds"}
 }
 
 // errReset: the counter of a document is lower than it was, as after its

@@ -20,13 +20,17 @@ type floor struct {
 	at      time.Time
 }
 
-const staleMost = time.Minute
+// staleMost is more than such a node takes to notice, which is a few seconds.
+const staleMost = 15 * time.Second
 
 // note remembers a version, and tells whether it is believable.
 func (f *floors) note(keyset string, version int64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	last, ok := f.seen[keyset]
+	if !ok && version == 0 {
+		return true
+	}
 	if ok && version < last.version && time.Since(last.at) < staleMost {
 		return false
 	}

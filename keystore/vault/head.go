@@ -291,7 +291,7 @@ func (s *Store) makeRoom(ctx context.Context, h *head, count int) error {
 		return nil
 	}
 	oldest := h.Recent[:min(surplus, len(h.Recent))]
-	open, err := s.unresolved(ctx, oldest)
+	open, _, err := s.unresolved(ctx, oldest)
 	if err != nil {
 		return err
 	}
@@ -312,9 +312,10 @@ func (s *Store) makeRoom(ctx context.Context, h *head, count int) error {
 }
 
 // unresolved returns the ids of those intents whose document is not past the
-// version that they name. It reads each document once. A document that was
-// deleted by hand is past everything.
-func (s *Store) unresolved(ctx context.Context, intents []intent) (map[string]bool, error) {
+// version that they name, and the keysets that have no document but the mark of
+// a fence. It reads each document once. A document that was deleted by hand is
+// past everything.
+func (s *Store) unresolved(ctx context.Context, intents []intent) (open, void map[string]bool, err error) {
 	byKeyset := make(map[string][]intent)
 	var keysets []string
 	for _, i := range intents {
@@ -324,15 +325,19 @@ func (s *Store) unresolved(ctx context.Context, intents []intent) (map[string]bo
 		byKeyset[i.Keyset] = append(byKeyset[i.Keyset], i)
 	}
 	var mu sync.Mutex
-	open := make(map[string]bool)
-	err := each(ctx, keysets, func(ctx context.Context, keyset string) error {
-		f, _, err := s.counter(ctx, keyset)
+	open, void = make(map[string]bool), make(map[string]bool)
+	err = each(ctx, keysets, func(ctx context.Context, keyset string) error {
+		f, raw, err := s.counter(ctx, keyset)
 		if err != nil {
 			return fmt.Errorf("keyset %q: %w", keyset, err)
 		}
 		s.floors.note(keyset, f.version)
+		d, err := parse(keyset, raw)
 		mu.Lock()
 		defer mu.Unlock()
+		if err == nil && d.Void {
+			void[keyset] = true
+		}
 		for _, i := range byKeyset[keyset] {
 			if f.version <= i.Version && !f.deleted {
 				open[i.ID] = true
@@ -340,5 +345,5 @@ func (s *Store) unresolved(ctx context.Context, intents []intent) (map[string]bo
 		}
 		return nil
 	})
-	return open, err
+	return open, void, err
 }

@@ -23,6 +23,7 @@ type View struct {
 	Unusable map[string]error
 
 	ks       *keyset
+	adopted  bool // from a copy: it was not seen in the store in this run
 	version  keystore.Version
 	observed time.Time // the earliest instant known at which it was in the store
 	keys     map[string]signer.Signing
@@ -101,6 +102,9 @@ func (r *Rotator) refresh(ctx context.Context, name string) error {
 	if err == nil {
 		defer ks.unlock()
 		err = r.reload(ctx, ks)
+	}
+	if errors.Is(err, keystore.ErrNotFound) && ks.view.Load() == nil {
+		return nil // announced, but never founded: there is nothing to take over
 	}
 	if err != nil {
 		ks.behind.CompareAndSwap(0, max(1, r.synced.Load()))
