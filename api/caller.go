@@ -20,11 +20,13 @@ const (
 	ActionRotate    Action = "rotate"
 	ActionRevoke    Action = "revoke"
 	ActionRevokeAll Action = "revoke-all"
+	ActionApply     Action = "apply" // founds keysets too
+	ActionDelete    Action = "delete"
 )
 
 // Actions lists every action.
 func Actions() []Action {
-	return []Action{ActionSign, ActionSignInput, ActionRead, ActionRotate, ActionRevoke, ActionRevokeAll}
+	return []Action{ActionSign, ActionSignInput, ActionRead, ActionRotate, ActionRevoke, ActionRevokeAll, ActionApply, ActionDelete}
 }
 
 // Grant allows actions on keysets.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/jwksd/jwksd/api/wire"
 	"github.com/jwksd/jwksd/rotation"
+	"github.com/jwksd/jwksd/rotation/rotator"
 )
 
 // rotate answers POST /v1/keysets/{keyset}/rotate.
@@ -21,20 +22,23 @@ func (s *Server) rotate(c *call) error {
 		return err
 	}
 	var req wire.RotateRequest
-	op, err := c.operation("rotate", &req)
+	op, err := c.operation("rotate", &req, &req.Wait)
 	if err != nil {
 		return err
 	}
 	op.Reason = req.Reason
-	if err := checkReason(req.Reason); err != nil {
+	if err := errors.Join(checkReason(req.Reason), checkWait(req.Wait)); err != nil {
 		return err
 	}
 	var algs []string
 	if req.Alg != "" {
 		algs = []string{req.Alg}
 	}
-	done, replayed, err := s.opt.Keysets.Change(c.r.Context(), c.keyset, op,
+	done, replayed, err := s.change(c, op,
 		func(st rotation.State, now time.Time, _ []rotation.NewKey, op rotation.Operation) (rotation.State, error) {
+			if st.Closed != nil {
+				return rotation.State{}, rotation.ErrClosed
+			}
 			next, _, err := st.Promote(algs, req.Force, now, op)
 			return next, err
 		})
@@ -47,16 +51,17 @@ func (s *Server) rotate(c *call) error {
 	}
 	out.Warnings = leadWarnings(out.Promoted, v.State)
 	s.log.Info("rotated", "keyset", c.keyset, "by", c.caller.Name, "reason", req.Reason, "force", req.Force, "promoted", out.Promoted, "replayed", replayed)
+	s.confirm(c, &out, req.Wait)
 	return c.answer(http.StatusOK, out)
 }
 
 // revoke answers POST /v1/keysets/{keyset}/revoke.
 func (s *Server) revoke(c *call) error {
 	var req wire.RevokeRequest
-	if err := c.caller.may(c.keyset, ActionRevoke); err != nil {
+	if err := s.may(c, ActionRevoke); err != nil {
 		return err
 	}
-	op, err := c.operation("revoke", &req)
+	op, err := c.operation("revoke", &req, &req.Wait)
 	if err != nil {
 		return err
 	}
@@ -75,7 +80,7 @@ func (s *Server) revoke(c *call) error {
 	if req.DryRun {
 		return s.dryRevoke(c, v.State, req, op)
 	}
-	done, replayed, err := s.opt.Keysets.Change(c.r.Context(), c.keyset, op,
+	done, replayed, err := s.change(c, op,
 		func(st rotation.State, now time.Time, fresh []rotation.NewKey, op rotation.Operation) (rotation.State, error) {
 			next, _, err := revokeIn(st, req, now, fresh, op)
 			return next, err
@@ -88,7 +93,9 @@ func (s *Server) revoke(c *call) error {
 		return fmt.Errorf("reading the result of operation %s: %w", done.ID, err)
 	}
 	s.log.Warn("revoked", "keyset", c.keyset, "by", c.caller.Name, "kid", req.KID, "all", req.All, "reason", req.Reason, "replayed", replayed)
-	return c.answer(http.StatusOK, revocation(c.keyset, done, replayed, v.State, result))
+	out := revocation(c.keyset, done, replayed, v.State, result)
+	s.confirm(c, &out, req.Wait)
+	return c.answer(http.StatusOK, out)
 }
 
 func revokeIn(st rotation.State, req wire.RevokeRequest, now time.Time, fresh []rotation.NewKey, op rotation.Operation) (rotation.State, rotation.Revocation, error) {
@@ -166,12 +173,28 @@ func checkRevoke(req wire.RevokeRequest) error {
 	case strings.TrimSpace(req.Reason) == "":
 		return &failure{status: http.StatusBadRequest, code: "reason_required", detail: "a revocation needs a reason; it stays in the record", field: "reason"}
 	}
-	return checkReason(req.Reason)
+	return errors.Join(checkReason(req.Reason), checkWait(req.Wait))
+}
+
+// change asks the rotator for a change. What neither the change itself nor the
+// rotator refused is the store's doing, or the custody's.
+func (s *Server) change(c *call, op rotation.Operation, fn rotator.ChangeFunc) (rotation.Operation, bool, error) {
+	var refused error
+	done, replayed, err := s.opt.Keysets.Change(c.r.Context(), c.keyset, op,
+		func(st rotation.State, now time.Time, fresh []rotation.NewKey, op rotation.Operation) (next rotation.State, err error) {
+			next, refused = fn(st, now, fresh, op)
+			return next, refused
+		})
+	if err != nil && !errors.Is(err, refused) {
+		err = &storeError{err}
+	}
+	return done, replayed, err
 }
 
 // operation reads a change request strictly and names the operation after its
-// Idempotency-Key. An empty body stands for {}.
-func (c *call) operation(kind string, req any) (rotation.Operation, error) {
+// Idempotency-Key. An empty body stands for {}. How long to wait is no part of
+// what is asked for.
+func (c *call) operation(kind string, req any, wait *rotation.Duration) (rotation.Operation, error) {
 	op := rotation.Operation{Kind: kind, By: c.caller.Name}
 	body := []byte("{}")
 	if c.r.ContentLength != 0 {
@@ -189,7 +212,10 @@ func (c *call) operation(kind string, req any) (rotation.Operation, error) {
 	}
 	if key != "" {
 		op.Key = digest(key)
+		held := *wait
+		*wait = 0
 		canonical, err := json.Marshal(req)
+		*wait = held
 		if err != nil {
 			return op, err
 		}

@@ -19,14 +19,16 @@ func (s *Server) list(c *call) error {
 	}
 	now := s.now()
 	out := wire.Keysets{Keysets: []wire.Keyset{}, Daemon: s.daemon(c.caller, now)}
+	s.replicas(c, &out.Daemon)
 	names := s.opt.Keysets.Names()
 	slices.Sort(names)
+	configured := s.configured()
 	for _, name := range names {
 		if !c.caller.reads(name) {
 			continue
 		}
 		if v, err := s.opt.Keysets.View(name); err == nil {
-			out.Keysets = append(out.Keysets, s.describe(v, now))
+			out.Keysets = append(out.Keysets, s.describe(v, configured, now))
 		}
 	}
 	return c.answer(http.StatusOK, out)
@@ -85,17 +87,18 @@ func (s *Server) keyset(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.answer(http.StatusOK, s.describe(v, s.now()))
+	return c.answer(http.StatusOK, s.describe(v, s.configured(), s.now()))
 }
 
 // describe turns a view into its answer.
-func (s *Server) describe(v *rotator.View, now time.Time) wire.Keyset {
+func (s *Server) describe(v *rotator.View, configured map[string]rotation.Policy, now time.Time) wire.Keyset {
 	st := v.State
 	k := wire.Keyset{
 		Keyset: st.Keyset, Issuer: st.Policy.Issuer, Generation: st.Generation, UpdatedAt: st.UpdatedAt,
 		FreshAt: s.opt.Keysets.FreshAt(v), Stale: s.opt.Keysets.Fresh(v, now) != nil,
 		Policy: st.Policy, Timing: st.Timing(),
 		Lanes: []wire.Lane{}, Revoked: revoked(st.Tombstones),
+		Deleted: st.Closed, Drift: drift(st, configured),
 	}
 	byDefault, _ := st.Default(now)
 	for _, l := range st.Lanes {
@@ -109,6 +112,26 @@ func (s *Server) describe(v *rotator.View, now time.Time) wire.Keyset {
 		k.Lanes = append(k.Lanes, lane)
 	}
 	return k
+}
+
+func (s *Server) configured() map[string]rotation.Policy {
+	if s.opt.Configured == nil {
+		return nil
+	}
+	return s.opt.Configured()
+}
+
+// drift lists where this replica's configuration differs from the policy in
+// force. A configuration without a revision agrees with any.
+func drift(st rotation.State, configured map[string]rotation.Policy) []rotation.FieldChange {
+	p, ok := configured[st.Keyset]
+	if !ok {
+		return nil
+	}
+	if p.Revision == 0 {
+		p.Revision = st.Policy.Revision
+	}
+	return rotation.Diff(st.Policy, p)
 }
 
 func describeKey(v *rotator.View, l rotation.Lane, k rotation.Key, now time.Time) wire.Key {
@@ -145,6 +168,9 @@ func (s *Server) signingKey(c *call) error {
 	// An issuer builds headers with this key, so a state that is too old to sign
 	// under is too old to name it.
 	now := s.now()
+	if v.State.Closed != nil {
+		return rotation.ErrClosed
+	}
 	if err := s.opt.Keysets.Fresh(v, now); err != nil {
 		return err
 	}

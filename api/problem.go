@@ -51,8 +51,12 @@ func sentinels() []struct {
 		failure
 	}
 	return []row{
+		{rotator.ErrReadOnly, failure{status: 409, code: "read_only_replica", hint: "ask a replica of the role signer"}},
+		{rotation.ErrClosed, failure{status: 409, code: "keyset_deleted", detail: rotation.ErrClosed.Error(), hint: "choose another name"}},
+		{rotation.ErrOlderRevision, failure{status: 409, code: "older_revision", hint: "take the newer file, or raise the revision above the one in force", field: "revision"}},
 		{ErrUnauthenticated, failure{status: 401, code: "unauthenticated", detail: "no valid credentials", hint: "send Authorization: Bearer TOKEN"}},
 		{rotator.ErrNoKeyset, *errUnknown},
+		{rotator.ErrDocument, failure{status: 503, code: "keyset_unusable", detail: rotator.ErrDocument.Error(), hint: "jwksd status and the log say why", retryAfter: 5 * time.Second}},
 		{rotator.ErrStale, failure{status: 503, code: "stale", hint: "the store has been out of reach for longer than max_staleness; look at the daemon's log", retryAfter: 5 * time.Second}},
 		{rotator.ErrFrozen, failure{status: 503, code: "frozen", retryAfter: 5 * time.Second}},
 		{rotator.ErrUnconfirmed, failure{status: 503, code: "unconfirmed", detail: rotator.ErrUnconfirmed.Error(), hint: "the change may have been written; look at the status, or repeat the request with the same Idempotency-Key", retryAfter: time.Second}},
@@ -95,8 +99,24 @@ func explain(err error) *failure {
 			return &f
 		}
 	}
+	var store *storeError
+	if errors.As(err, &store) {
+		return errStore
+	}
+	var custody *custodyError
+	if errors.As(err, &custody) {
+		return errCustody
+	}
 	return errInternal
 }
+
+// storeError is a change that did not come about because the place of documents
+// or private keys did not do its part. Its text is for the log only.
+type storeError struct{ error }
+
+func (e *storeError) Unwrap() error { return e.error }
+
+var errStore = &failure{status: http.StatusServiceUnavailable, code: "store_unavailable", detail: "the key store cannot be used now; nothing was changed", hint: "the daemon's log and its alarms say why; signing and publishing go on", retryAfter: 5 * time.Second}
 
 // write answers with the failure.
 func (f *failure) write(w http.ResponseWriter) {

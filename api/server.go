@@ -20,10 +20,14 @@ type Keysets interface {
 	Fresh(v *rotator.View, now time.Time) error
 	FreshAt(v *rotator.View) time.Time
 	Change(ctx context.Context, keyset string, op rotation.Operation, fn rotator.ChangeFunc) (rotation.Operation, bool, error)
+	Known(ctx context.Context, keyset string) (bool, error)
+	Ensure(ctx context.Context, keyset string, p rotation.Policy, by string) (bool, error)
 	Alarms() []rotator.Alarm
+	Replicas(ctx context.Context) ([]rotator.Report, error)
+	Await(ctx context.Context, keyset string, generation uint64) (rotator.Confirmation, error)
 }
 
-// Options of New. All but Log, Version and Reload are required.
+// Options of New. Keysets, Auth and Now are required.
 type Options struct {
 	Keysets Keysets
 	Auth    Authenticator
@@ -32,6 +36,19 @@ type Options struct {
 	Version string
 	// Reload tells how the latest reload of the configuration ended.
 	Reload func() *wire.Reload
+	// Defaults holds what a policy takes that a request does not say:
+	// max_staleness and clock_skew always, the rest where it is missing. Nil
+	// stands for rotation.DefaultPolicy.
+	Defaults func() rotation.Policy
+	// Custodies are those that a policy may ask for, local alone if there are
+	// none.
+	Custodies []rotation.Custody
+	// Configured returns the policies in the configuration of this replica, by
+	// keyset.
+	Configured func() map[string]rotation.Policy
+	// ReadOnly: this replica publishes only, and neither signs nor changes
+	// anything.
+	ReadOnly bool
 }
 
 // Server answers the API. It is safe for concurrent use.
@@ -43,6 +60,12 @@ type Server struct {
 
 // New returns a server; it is an http.Handler.
 func New(opt Options) *Server {
+	if opt.Defaults == nil {
+		opt.Defaults = rotation.DefaultPolicy
+	}
+	if len(opt.Custodies) == 0 {
+		opt.Custodies = []rotation.Custody{rotation.CustodyLocal}
+	}
 	s := &Server{opt: opt, log: opt.Log}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -64,28 +87,57 @@ type call struct {
 }
 
 // endpoint answers one kind of request, or returns an error to be explained.
-type endpoint struct {
-	method string
-	serve  func(*Server, *call) error
-}
+type endpoint func(*Server, *call) error
 
-// endpointOf finds the endpoint below /v1/keysets/{keyset}.
-func endpointOf(name string) (endpoint, bool) {
+// resource is a path with what may be done to it; nil is what may not.
+type resource struct{ get, put, post, delete endpoint }
+
+// resourceOf finds the resource below /v1/keysets/{keyset}.
+func resourceOf(name string) (resource, bool) {
 	switch name {
 	case "sign":
-		return endpoint{http.MethodPost, (*Server).sign}, true
+		return resource{post: (*Server).sign}, true
 	case "":
-		return endpoint{http.MethodGet, (*Server).keyset}, true
+		return resource{get: (*Server).keyset, put: (*Server).apply, delete: (*Server).delete}, true
 	case "signing-key":
-		return endpoint{http.MethodGet, (*Server).signingKey}, true
+		return resource{get: (*Server).signingKey}, true
 	case "plan":
-		return endpoint{http.MethodGet, (*Server).plan}, true
+		return resource{get: (*Server).plan}, true
 	case "rotate":
-		return endpoint{http.MethodPost, (*Server).rotate}, true
+		return resource{post: (*Server).rotate}, true
 	case "revoke":
-		return endpoint{http.MethodPost, (*Server).revoke}, true
+		return resource{post: (*Server).revoke}, true
 	}
-	return endpoint{}, false
+	return resource{}, false
+}
+
+// method returns the endpoint of a method, or nil.
+func (r resource) method(name string) endpoint {
+	switch name {
+	case http.MethodGet, http.MethodHead:
+		return r.get
+	case http.MethodPut:
+		return r.put
+	case http.MethodPost:
+		return r.post
+	case http.MethodDelete:
+		return r.delete
+	}
+	return nil
+}
+
+// allow lists the methods for the header Allow.
+func (r resource) allow() string {
+	var names []string
+	for _, m := range []struct {
+		name string
+		e    endpoint
+	}{{"GET, HEAD", r.get}, {"PUT", r.put}, {"POST", r.post}, {"DELETE", r.delete}} {
+		if m.e != nil {
+			names = append(names, m.name)
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 // ServeHTTP identifies the caller, finds the endpoint and explains errors.
@@ -134,37 +186,47 @@ func (s *Server) serve(c *call) error {
 		return errNoPath
 	}
 	if rest == "" {
-		return s.only(http.MethodGet, (*Server).list, c)
+		return s.on(resource{get: (*Server).list}, c)
 	}
 	var name string
 	if c.keyset, name, _ = strings.Cut(rest[1:], "/"); rest[0] != '/' || c.keyset == "" {
 		return errNoPath
 	}
-	e, ok := endpointOf(name)
+	res, ok := resourceOf(name)
 	if !ok {
 		return errNoPath
 	}
-	return s.only(e.method, e.serve, c)
+	return s.on(res, c)
 }
 
 var errNoPath = &failure{status: http.StatusNotFound, code: "unknown_path", detail: "nothing is served under this path", hint: "the API lives under /v1/keysets"}
 
-// only answers 405 to other methods (RFC 9110 section 15.5.6).
-func (s *Server) only(method string, serve func(*Server, *call) error, c *call) error {
-	if c.r.Method != method && (method != http.MethodGet || c.r.Method != http.MethodHead) {
-		allow := method
-		if method == http.MethodGet {
-			allow = "GET, HEAD"
-		}
-		return &failure{status: http.StatusMethodNotAllowed, code: "method_not_allowed", detail: "this path takes " + allow, allow: allow}
+// on serves the resource, or answers 405 to a method that it has not (RFC 9110
+// section 15.5.6).
+func (s *Server) on(res resource, c *call) error {
+	if e := res.method(c.r.Method); e != nil {
+		return e(s, c)
 	}
-	return serve(s, c)
+	allow := res.allow()
+	return &failure{status: http.StatusMethodNotAllowed, code: "method_not_allowed", detail: "this path takes " + allow, allow: allow}
 }
 
-// view returns the keyset's view. The grant is checked first, so that a caller
-// without one learns nothing.
-func (s *Server) view(c *call, action Action) (*rotator.View, error) {
+// may tells whether the caller may do that to the keyset of the call, and this
+// replica can. The grant is checked first, so that a caller without one learns
+// nothing.
+func (s *Server) may(c *call, action Action) error {
 	if err := c.caller.may(c.keyset, action); err != nil {
+		return err
+	}
+	if s.opt.ReadOnly && action != ActionRead {
+		return rotator.ErrReadOnly
+	}
+	return nil
+}
+
+// view returns the keyset's view for an action.
+func (s *Server) view(c *call, action Action) (*rotator.View, error) {
+	if err := s.may(c, action); err != nil {
 		return nil, err
 	}
 	return s.opt.Keysets.View(c.keyset)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/jwksd/jwksd/rotation"
 	"github.com/jwksd/jwksd/rotation/rotator"
 	"github.com/jwksd/jwksd/signer"
 )
@@ -15,7 +16,7 @@ import (
 // read: a caller who sends it slowly must not get a token from a key that was
 // revoked meanwhile.
 func (s *Server) sign(c *call) error {
-	if err := c.caller.may(c.keyset, ActionSign); err != nil {
+	if err := s.may(c, ActionSign); err != nil {
 		return err
 	}
 	body, err := c.body()
@@ -55,11 +56,23 @@ const maxSignTries = 3
 // place is not open yet. Nothing is broken, and nobody should revoke it.
 var errOpening = &failure{status: http.StatusServiceUnavailable, code: "key_opening", detail: "the key that signs now is being opened", hint: "try again", retryAfter: time.Second}
 
+// custodyError is a signature that did not come about because the place of the
+// private key did not do its part, as Vault does not while it is sealed or fails
+// over. Its text is for the log only.
+type custodyError struct{ error }
+
+func (e *custodyError) Unwrap() error { return e.error }
+
+var errCustody = &failure{status: http.StatusServiceUnavailable, code: "signing_unavailable", detail: "the place of the private key does not sign now", hint: "try again; the daemon's log and its alarms say why", retryAfter: time.Second}
+
 var errRevokedMeanwhile = &failure{status: http.StatusServiceUnavailable, code: "key_revoked", detail: "the key was revoked while it signed", hint: "try again", retryAfter: time.Second}
 
 // token makes the answer under one view, and tells which key signed.
 func (s *Server) token(ctx context.Context, v *rotator.View, req *signer.Request, types []string) (out []byte, kid string, err error) {
 	now := s.now()
+	if v.State.Closed != nil {
+		return nil, "", rotation.ErrClosed // also while a key's hand-over grace runs
+	}
 	if err := s.opt.Keysets.Fresh(v, now); err != nil {
 		return nil, "", err
 	}
@@ -85,7 +98,7 @@ func (s *Server) token(ctx context.Context, v *rotator.View, req *signer.Request
 	out = make([]byte, 0, 512+2*len(claims.Payload))
 	out = append(out, `{"token":"`...)
 	if out, err = signer.AppendToken(ctx, out, key, claims.Typ, claims.Payload); err != nil {
-		return nil, "", err
+		return nil, "", &custodyError{err}
 	}
 	out = append(out, `","kid":"`...)
 	out = append(out, key.KID()...)

@@ -125,12 +125,38 @@ func (c *Client) Plan(ctx context.Context, keyset, horizon string) (wire.Plan, e
 // Rotate promotes the standby. Repeating it with the same idempotency key, if
 // that is not empty, changes nothing and gives the same answer.
 func (c *Client) Rotate(ctx context.Context, keyset string, req wire.RotateRequest, idempotencyKey string) (wire.Change, error) {
-	return do[wire.Change](ctx, c, http.MethodPost, path(keyset, "rotate"), req, idempotencyKey)
+	return do[wire.Change](ctx, c.patient(req.Wait.Std()), http.MethodPost, path(keyset, "rotate"), req, idempotencyKey)
 }
 
 // Revoke takes back one key or all. The idempotency key is as for Rotate.
 func (c *Client) Revoke(ctx context.Context, keyset string, req wire.RevokeRequest, idempotencyKey string) (wire.Change, error) {
-	return do[wire.Change](ctx, c, http.MethodPost, path(keyset, "revoke"), req, idempotencyKey)
+	return do[wire.Change](ctx, c.patient(req.Wait.Std()), http.MethodPost, path(keyset, "revoke"), req, idempotencyKey)
+}
+
+// Apply puts a policy in force, and founds the keyset if there is none. It may
+// be repeated.
+func (c *Client) Apply(ctx context.Context, keyset string, req wire.ApplyRequest) (wire.Applied, error) {
+	return do[wire.Applied](ctx, c, http.MethodPut, path(keyset, ""), req)
+}
+
+// Delete winds the keyset down for good, or with dryRun only says what that
+// means. It may be repeated.
+func (c *Client) Delete(ctx context.Context, keyset, reason string, dryRun bool) (wire.Deleted, error) {
+	p := path(keyset, "")
+	if p != "" { // not in a body, which a proxy may drop, and the dry run with it
+		p += "?" + url.Values{"reason": {reason}, "dry_run": {strconv.FormatBool(dryRun)}}.Encode()
+	}
+	return do[wire.Deleted](ctx, c, http.MethodDelete, p, nil)
+}
+
+// patient is a client that gives an answer so much more time.
+func (c *Client) patient(wait time.Duration) *Client {
+	if wait <= 0 || c.http.Timeout == 0 {
+		return c
+	}
+	h := *c.http
+	h.Timeout += wait
+	return &Client{base: c.base, token: c.token, http: &h}
 }
 
 // path names what belongs to a keyset. A name that would change the path's

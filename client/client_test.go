@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/jwksd/jwksd/api/wire"
+	"github.com/jwksd/jwksd/rotation"
 )
 
 const token = "the-token-0123456789abcdefghijklmnop"
@@ -72,6 +73,8 @@ func calls(c *Client, keyset string) map[string]func(context.Context) error {
 			_, err := c.Revoke(ctx, keyset, wire.RevokeRequest{}, "k")
 			return err
 		},
+		"Apply":  func(ctx context.Context) error { _, err := c.Apply(ctx, keyset, wire.ApplyRequest{}); return err },
+		"Delete": func(ctx context.Context) error { _, err := c.Delete(ctx, keyset, "r", false); return err },
 	}
 }
 
@@ -288,6 +291,17 @@ func TestRequests(t *testing.T) {
 			_, err := c.Revoke(ctx, "default", wire.RevokeRequest{KID: "k", Reason: "r"}, "once")
 			return err
 		}, "POST /v1/keysets/default/revoke" + auth + `application/json once {"kid":"k","reason":"r"}`},
+		{func() error {
+			_, err := c.Rotate(ctx, "default", wire.RotateRequest{Wait: rotation.Duration(10 * time.Second)}, "")
+			return err
+		}, "POST /v1/keysets/default/rotate" + auth + `application/json  {"wait":"10s"}`},
+		{func() error { _, err := c.Apply(ctx, "default", wire.ApplyRequest{Issuer: "i"}); return err }, "PUT /v1/keysets/default" + auth + `application/json  {"issuer":"i"}`},
+		{func() error {
+			_, err := c.Apply(ctx, "default", wire.ApplyRequest{Issuer: "i", VerifierCache: new(rotation.Duration), Discovery: new(bool), DryRun: true})
+			return err
+		}, "PUT /v1/keysets/default" + auth + `application/json  {"issuer":"i","verifier_cache":"0s","discovery":false,"dry_run":true}`},
+		{func() error { _, err := c.Delete(ctx, "default", "the end & more", false); return err }, "DELETE /v1/keysets/default?dry_run=false&reason=the+end+%26+more" + auth + "  "},
+		{func() error { _, err := c.Delete(ctx, "a?b", "", true); return err }, "DELETE /v1/keysets/a%3Fb?dry_run=true&reason=" + auth + "  "},
 	} {
 		seen = nil
 		if err := step.do(); err != nil || len(seen) != 1 || seen[0] != step.want {
@@ -308,5 +322,21 @@ func TestRequests(t *testing.T) {
 		t.Error("a header was split")
 	} else {
 		wantQuiet(t, err)
+	}
+}
+
+// TestWaitingTakesLonger: the client's time-out does not count the waiting that
+// was asked for, and stays as it is for everything else.
+func TestWaitingTakesLonger(t *testing.T) {
+	c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		time.Sleep(300 * time.Millisecond)
+		io.WriteString(w, `{}`)
+	})
+	WithHTTPClient(&http.Client{Timeout: 50 * time.Millisecond})(c)
+	if _, err := c.Rotate(t.Context(), "default", wire.RotateRequest{Wait: rotation.Duration(10 * time.Second)}, ""); err != nil {
+		t.Errorf("waiting: %v", err)
+	}
+	if _, err := c.Rotate(t.Context(), "default", wire.RotateRequest{}, ""); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("not waiting: %v", err)
 	}
 }

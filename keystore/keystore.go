@@ -48,6 +48,9 @@ var (
 	ErrExists = errors.New("exists already")
 	// ErrLocked: another process uses the store.
 	ErrLocked = errors.New("in use by another process")
+	// ErrNotWritten: nothing was written, and trying again without a change
+	// elsewhere is in vain, as on a full disk.
+	ErrNotWritten = errors.New("nothing was written")
 	// ErrCorrupt: the store holds something that it did not write. Nothing was
 	// changed.
 	ErrCorrupt = errors.New("damaged or foreign data")

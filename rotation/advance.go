@@ -319,7 +319,8 @@ func (s *State) windDown(t Instant) bool {
 			continue
 		}
 		for j := range s.Lanes[i].Keys {
-			if k := &s.Lanes[i].Keys[j]; k.EndAt.IsZero() && k.SignsUntil.IsZero() {
+			// Also of a key whose grace still runs: it would be active again.
+			if k := &s.Lanes[i].Keys[j]; k.EndAt.IsZero() && (k.SignsUntil.IsZero() || k.SignsUntil.After(takeover)) {
 				k.EndAt = takeover
 				changed = true
 			}

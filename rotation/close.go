@@ -16,9 +16,8 @@ type Closing struct {
 	By     string    `json:"by,omitempty"`
 }
 
-// Close deletes the keyset: its lanes wind down, so that every promise is kept,
-// and nothing signs from the next Advance on. The document stays as the
-// tombstone of the name.
+// Close deletes the keyset: nothing signs any more, and its lanes wind down, so
+// that every promise is kept. The document stays as the tombstone of the name.
 func (s State) Close(now time.Time, op Operation) (State, error) {
 	if s.Closed != nil {
 		return State{}, ErrClosed
@@ -27,6 +26,7 @@ func (s State) Close(now time.Time, op Operation) (State, error) {
 	now = next.clock(now)
 	next.Closed = &Closing{At: stamp(now), Reason: op.Reason, By: op.By}
 	next.Policy.Algorithms = []string{}
+	next.windDown(Instant{Observed: now, Now: now})
 	return next.commit(op, now), nil
 }
 

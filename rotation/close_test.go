@@ -129,3 +129,40 @@ func TestDiffNamesFields(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
+
+// A key in its hand-over grace must not become active again because the keys
+// after it end.
+func TestCloseRightAfterARotationBringsNoKeyBack(t *testing.T) {
+	p := DefaultPolicy()
+	now := time.Date(2026, 1, 10, 12, 0, 0, 0, time.UTC)
+	fresh := []NewKey{{KID: "a", Algorithm: "ES256", Public: []byte(`{}`)}, {KID: "b", Algorithm: "ES256", Public: []byte(`{}`)}}
+	s, err := Found("tenant", p, now, fresh, Operation{ID: "1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	step := func(fresh ...NewKey) {
+		t.Helper()
+		now = now.Add(time.Second)
+		if s, err = s.Advance(Instant{Observed: now, Now: now}, fresh, Operation{ID: "x"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now = now.Add(time.Minute)
+	if s, _, err = s.Promote(nil, false, now, Operation{ID: "2"}); err != nil {
+		t.Fatal(err)
+	}
+	step(NewKey{KID: "c", Algorithm: "ES256", Public: []byte(`{}`)})
+	if s, err = s.Close(now, Operation{ID: "3"}); err != nil {
+		t.Fatal(err)
+	}
+	step()
+	if k, ok := s.Default(now); ok {
+		t.Errorf("%s signs in a deleted keyset", k.KID)
+	}
+	if _, _, err := s.Promote(nil, true, now, Operation{ID: "4"}); !errors.Is(err, ErrClosed) {
+		t.Errorf("Promote on a deleted keyset: %v", err)
+	}
+	if _, err := s.Encode(); err != nil {
+		t.Error(err)
+	}
+}

@@ -38,6 +38,9 @@ var ErrNoLane = errors.New("no such algorithm in the keyset's policy")
 // none is named) active now. Without force it refuses with a NotReadyError, and
 // changes nothing, if one of them lacks its lead.
 func (s State) Promote(algs []string, force bool, now time.Time, op Operation) (State, []Promotion, error) {
+	if s.Closed != nil {
+		return State{}, nil, ErrClosed
+	}
 	next := s.clone()
 	now = next.clock(now)
 	if len(algs) == 0 {

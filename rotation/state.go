@@ -126,6 +126,10 @@ type Operation struct {
 	Result     json.RawMessage `json:"result,omitempty"`
 }
 
+// KindRevoke is the Kind of revocations, which wait for nothing that can be
+// helped.
+const KindRevoke = "revoke"
+
 // maxOperations bounds how many changes a document remembers. A reply is lost
 // for good if this many changes follow before its writer reads again.
 const maxOperations = 64

@@ -60,11 +60,19 @@ func TestScanTakesLinearTime(t *testing.T) {
 		t.Skip("measures time")
 	}
 	hostile := map[string]func(n int) string{
-		"many members":      func(n int) string { return "{" + manyMembers(n/10, "x") + "}" },
-		"many escapes":      func(n int) string { return `{"` + strings.Repeat(`\u0061`, n/6) + `":0}` },
-		"many objects":      func(n int) string { return "[" + strings.Repeat(`{"a":0,"b":0},`, n/14) + "0]" },
-		"a long number":     func(n int) string { return "[0." + strings.Repeat("1", n) + "e5]" },
-		"many long numbers": func(n int) string { return "[" + strings.Repeat(strings.Repeat("9", 300)+"e1,", n/303) + "0]" },
+		"many members":                  func(n int) string { return "{" + manyMembers(n/10, "x") + "}" },
+		"many escapes":                  func(n int) string { return `{"` + strings.Repeat(`\u0061`, n/6) + `":0}` },
+		"many objects":                  func(n int) string { return "[" + strings.Repeat(`{"a":0,"b":0},`, n/14) + "0]" },
+		"a long number":                 func(n int) string { return "[0." + strings.Repeat("1", n) + "e5]" },
+		"many long numbers":             func(n int) string { return "[" + strings.Repeat(strings.Repeat("9", 300)+"e1,", n/303) + "0]" },
+		"a claims set of many capitals": func(n int) string { return "{" + strings.ToUpper(manyMembers(n/10, "x")) + "}" },
+		"a claims set of long names": func(n int) string {
+			var b strings.Builder
+			for i := range 15 {
+				fmt.Fprintf(&b, `"%s%x":0,`, strings.Repeat([]string{"é", "É"}[i%2], n/30), i)
+			}
+			return "{" + b.String() + `"x":0}`
+		},
 		"long equal names": func(n int) string {
 			var b strings.Builder
 			for i := range 15 {
@@ -78,7 +86,11 @@ func TestScanTakesLinearTime(t *testing.T) {
 			data, best := []byte(text(n)), time.Hour
 			for range 5 {
 				start := time.Now()
-				if _, err := scanAll(data); err != nil {
+				scan := func() error { _, err := scanAll(data); return err }
+				if strings.HasPrefix(name, "a claims set") {
+					scan = func() error { _, err := scanClaims(data); return err }
+				}
+				if err := scan(); err != nil {
 					t.Fatalf("%s: %v", name, err)
 				}
 				best = min(best, time.Since(start))

@@ -55,11 +55,6 @@ func (r *Request) Issue(rules Rules, now time.Time) (Claims, error) {
 		if err := r.claims.require(whyAccessToken, claimAud, claimSub, claimClientID); err != nil {
 			return Claims{}, err
 		}
-		if r.claims.at[claimJti].present() {
-			if err := r.claims.require(whyAccessToken, claimJti); err != nil {
-				return Claims{}, err
-			}
-		}
 	}
 	if !d.exp.present {
 		if d.exp.sec, err = rules.expiry(r.TTL, now); err != nil {

@@ -355,6 +355,8 @@ func TestC16IssuerAudienceAndJTI(t *testing.T) {
 		{`{"claims":{"sub":5}}`, CodeInvalidClaim},
 		{`{"claims":{"jti":5}}`, CodeInvalidClaim},
 		{`{"claims":{"jti":null}}`, CodeInvalidClaim},
+		{`{"claims":{"jti":""}}`, CodeInvalidClaim}, // identifies nothing
+		{`{"claims":{"jti":" "}}`, ""},
 		{`{"claims":{"client_id":{}}}`, CodeInvalidClaim},
 		{`{"claims":{"jti":"mine","sub":"a\u00e9\n"}}`, ""},
 		{`{"claims":{"x":{"iss":5,"aud":null,"exp":"no"}}}`, ""}, // rules are about the top level
@@ -413,7 +415,7 @@ func TestC17AccessTokenProfile(t *testing.T) {
 		{body("client_id", ""), CodeClaimMissing},
 		{body("sub", `"sub":""`), CodeClaimMissing},
 		{body("client_id", `"client_id":""`), CodeClaimMissing},
-		{body("", `"jti":""`), CodeClaimMissing},
+		{body("", `"jti":""`), CodeInvalidClaim},
 		{body("", `"jti":"x"`), ""},
 	})
 	_, err := issue(body("client_id", ""))

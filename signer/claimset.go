@@ -55,7 +55,8 @@ type claimSet struct {
 // claimSet scans the object at the position.
 func (s *scanner) claimSet() (claimSet, error) {
 	c := claimSet{doc: s.data, start: s.pos}
-	var m members
+	m := members{folds: true}
+	s.folded = s.folded[:0] // claims sets do not nest
 	if err := s.open(&m); err != nil {
 		return c, err
 	}
@@ -89,13 +90,17 @@ func (c *claimSet) text(id claim) []byte {
 }
 
 // checkShapes applies the rules that need neither time nor policy: sub, jti
-// and client_id are strings, aud is a string or an array of strings, none of
-// them empty (RFC 7519 section 4.1.3).
+// and client_id are strings, and jti is not empty, which would identify
+// nothing; aud is a string or an array of strings, none of them empty
+// (RFC 7519 sections 4.1.3 and 4.1.7).
 func (c *claimSet) checkShapes() error {
 	for _, id := range [...]claim{claimSub, claimJti, claimClientID} {
 		if v := c.at[id]; v.present() && v.kind != kindString {
 			return bad(CodeInvalidClaim, id.String(), id.String()+" must be a string")
 		}
+	}
+	if v := c.at[claimJti]; v.present() && v.end-v.start == 2 {
+		return bad(CodeInvalidClaim, "jti", "jti must not be empty: give a unique one, or in a request leave it out and the server adds it")
 	}
 	return c.checkAudience()
 }

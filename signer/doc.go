@@ -17,8 +17,9 @@
 //   - A token never carries a header that the caller chose: alg and kid come
 //     from the pinned key, typ from a closed list (RFC 8725 section 3.11).
 //   - Every claim the server does not have to touch passes byte for byte.
-//   - What is signed is unambiguous JSON: no duplicate member, no invalid
-//     UTF-8, no number that a verifier could read as infinite.
+//   - What is signed is unambiguous JSON: no duplicate member, no two
+//     claims that differ in letter case only, no invalid UTF-8, no number that
+//     a verifier could read as infinite.
 //   - No request takes more than time linear in its length.
 //   - Every refusal is an *InputError with a stable code and a hint.
 //

@@ -37,14 +37,15 @@ const (
 	CodeHeaderKeyMismatch = "header_key_mismatch"
 
 	// The claims.
-	CodeInvalidDate   = "invalid_date"
-	CodeExpired       = "exp_in_past"
-	CodeExpTooFar     = "exp_too_far"
-	CodeNotBefore     = "nbf_not_before_exp"
-	CodeIssuedAt      = "iat_out_of_bounds"
-	CodeInvalidClaim  = "invalid_claim"
-	CodeForeignIssuer = "foreign_issuer" // forbidden
-	CodeClaimMissing  = "claim_missing"
+	CodeInvalidDate     = "invalid_date"
+	CodeExpired         = "exp_in_past"
+	CodeExpTooFar       = "exp_too_far"
+	CodeNotBefore       = "nbf_not_before_exp"
+	CodeIssuedAt        = "iat_out_of_bounds"
+	CodeInvalidClaim    = "invalid_claim"
+	CodeAmbiguousMember = "ambiguous_member" // equal to another claim, or to a registered one, but for letter case
+	CodeForeignIssuer   = "foreign_issuer"   // forbidden
+	CodeClaimMissing    = "claim_missing"
 )
 
 // InputError says why a request was refused. It carries nothing secret: the

@@ -71,6 +71,9 @@ func wantCode(t *testing.T, err error, code string) {
 	}
 }
 
+// registeredClaims are the claims that the server checks or fills.
+var registeredClaims = []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id"}
+
 type member struct{ name, raw string }
 
 // membersOf reads an object with an independent strict parser.
@@ -164,8 +167,29 @@ func checkIssued(claims []byte, out Claims, rules Rules, now time.Time) error {
 	return nil
 }
 
+// checkFolds looks for members that a verifier without regard to letter case
+// could take for one another, or for a registered claim.
+func checkFolds(list []member) error {
+	for i, m := range list {
+		for _, name := range registeredClaims {
+			if m.name != name && strings.EqualFold(m.name, name) {
+				return fmt.Errorf("%q can be read as %s", m.name, name)
+			}
+		}
+		for _, other := range list[:i] {
+			if len(list) <= 1000 && strings.EqualFold(m.name, other.name) {
+				return fmt.Errorf("%q can be read as %q", m.name, other.name)
+			}
+		}
+	}
+	return nil
+}
+
 // checkBounds checks the registered members of an accepted payload.
 func checkBounds(list []member, out Claims, rules Rules, now time.Time) error {
+	if err := checkFolds(list); err != nil {
+		return err
+	}
 	text := func(name string) string {
 		raw, _ := find(list, name)
 		b, _ := jsontext.AppendUnquote(nil, raw)

@@ -106,6 +106,7 @@ func TestC19PayloadObeysTheClaimsRules(t *testing.T) {
 		`{` + iss + `"exp":1800000100,"iat":1799999994}`:      CodeIssuedAt,
 		`{` + iss + `"exp":1800000100,"aud":[]}`:              CodeInvalidClaim,
 		`{` + iss + `"exp":1800000100,"jti":1}`:               CodeInvalidClaim,
+		`{` + iss + `"exp":1800000100,"jti":""}`:              CodeInvalidClaim,
 		`{` + iss + `"exp":1800000100,"x":1e400}`:             CodeNumberRange,
 		`{` + iss + `"exp":1800000100,"exp":1800000100}`:      CodeDuplicateMember,
 		`{` + iss + `"exp":1800000100,"x":` + nest(31) + `}`:  "",

@@ -54,11 +54,12 @@ func (v value) text(doc []byte) []byte {
 // float64 are errors (I-JSON, RFC 7493 section 2). It recurses at most as deep
 // as its limit and takes time linear in the text.
 type scanner struct {
-	data  []byte
-	pos   int
-	depth int
-	limit int
-	names [][]byte // of the objects that are open, innermost last
+	data   []byte
+	pos    int
+	depth  int
+	limit  int
+	names  [][]byte // of the objects that are open, innermost last; keys in a claims set
+	folded []byte   // the keys in names that are not the names themselves
 }
 
 // begin prepares the scanner for data, nested at most limit deep.
@@ -203,9 +204,11 @@ func (s *scanner) object() error {
 
 // members is the state of one open object.
 type members struct {
+	folds bool                // a claims set: letter case does not tell names apart
+	start int                 // where it begins in the text
 	base  int                 // where its names begin in scanner.names
 	count int                 // how many members were seen
-	seen  map[string]struct{} // the names, once there are many
+	seen  map[string]struct{} // the names or keys, once there are many
 }
 
 // open enters the object at the position.
@@ -213,7 +216,7 @@ func (s *scanner) open(m *members) error {
 	if s.peek() != '{' {
 		return s.unexpected("'{'")
 	}
-	m.base = len(s.names)
+	m.start, m.base = s.pos, len(s.names)
 	return s.enter()
 }
 
@@ -240,12 +243,11 @@ func (s *scanner) next(m *members) (name []byte, more bool, err error) {
 		return nil, false, err
 	}
 	name = v.text(s.data)
-	if !s.admit(m, name) {
-		s.pos = v.start
-		err := s.fail(CodeDuplicateMember, "give the member "+excerpt(name)+" once")
-		err.(*InputError).Field = field(name)
+	s.pos = v.start // where an error is
+	if err := s.admitName(m, name); err != nil {
 		return nil, false, err
 	}
+	s.pos = v.end
 	if s.peek() != ':' {
 		return nil, false, s.unexpected("':'")
 	}
@@ -254,7 +256,22 @@ func (s *scanner) next(m *members) (name []byte, more bool, err error) {
 	return name, true, nil
 }
 
-// admit records a name and reports whether it is new in its object.
+// admitName records a name, or says why the object may not have it.
+func (s *scanner) admitName(m *members, name []byte) error {
+	key := name
+	if m.folds {
+		key = s.foldName(name)
+		if err := s.misspelt(name, key); err != nil {
+			return err
+		}
+	}
+	if !s.admit(m, key) {
+		return s.collision(m, name)
+	}
+	return nil
+}
+
+// admit records a name or key and reports whether it is new in its object.
 func (s *scanner) admit(m *members, name []byte) bool {
 	if m.seen != nil {
 		if _, dup := m.seen[string(name)]; dup {

@@ -57,6 +57,24 @@ type Daemon struct {
 	Alarms  []Alarm   `json:"alarms"`
 	// Config tells about the latest attempt to reload the configuration.
 	Config *Reload `json:"config,omitempty"`
+	// Replicas are the daemons that share the store, this one among them.
+	Replicas []Replica `json:"replicas"`
+	// ReplicasProblem says why Replicas may lack some.
+	ReplicasProblem string `json:"replicas_problem,omitempty"`
+}
+
+// Replica is what a daemon said of itself last.
+type Replica struct {
+	Replica string    `json:"replica"`
+	Role    string    `json:"role"` // signer or publisher
+	Version string    `json:"version"`
+	SeenAt  time.Time `json:"seen_at"` // when it said so, by its own clock
+	Live    bool      `json:"live"`    // that is not long ago
+	// SyncedAt is an instant from which on it knows everything that was in the
+	// store before.
+	SyncedAt time.Time `json:"synced_at"`
+	// Generations are those of the keysets that changed last there.
+	Generations map[string]uint64 `json:"generations"`
 }
 
 // Alarm is a condition that a person should look at.
@@ -85,6 +103,11 @@ type Keyset struct {
 	Timing     rotation.Timing `json:"timing"`
 	Lanes      []Lane          `json:"lanes"`
 	Revoked    []Revoked       `json:"revoked"`
+	// Deleted is set while a deleted keyset winds down.
+	Deleted *rotation.Closing `json:"deleted,omitempty"`
+	// Drift lists where the configuration of the replica that answers differs
+	// from the policy in force: From is in force, To configured.
+	Drift []rotation.FieldChange `json:"drift,omitempty"`
 }
 
 // Lane is one algorithm of a keyset.
@@ -141,6 +164,9 @@ type RotateRequest struct {
 	Alg string `json:"alg,omitempty"`
 	// Force promotes a standby that lacks its lead.
 	Force bool `json:"force,omitempty"`
+	// Wait is how long the answer may wait for the replicas to confirm, up to
+	// a minute. A repeated request may ask for another one.
+	Wait rotation.Duration `json:"wait,omitzero"`
 }
 
 // RevokeRequest is the body of POST /v1/keysets/{keyset}/revoke: one kid, or
@@ -150,6 +176,8 @@ type RevokeRequest struct {
 	All    bool   `json:"all,omitempty"`
 	Reason string `json:"reason"`
 	DryRun bool   `json:"dry_run,omitempty"`
+	// Wait is as for RotateRequest.
+	Wait rotation.Duration `json:"wait,omitzero"`
 }
 
 // Change answers rotate and revoke.
@@ -174,6 +202,20 @@ type Change struct {
 	// Idempotency-Key; this is its answer.
 	Replayed bool `json:"replayed,omitempty"`
 	DryRun   bool `json:"dry_run,omitempty"`
+	// Everywhere: no live replica is missing. Only a request with wait learns
+	// so.
+	Everywhere bool          `json:"everywhere,omitempty"`
+	Replicas   *Confirmation `json:"replicas,omitempty"`
+}
+
+// Confirmation tells which replicas run a change, by name.
+type Confirmation struct {
+	Confirmed []string `json:"confirmed"`
+	// Missing are alive and did not confirm in time.
+	Missing []string `json:"missing"`
+	// Silent did not report lately. If they run all the same, cut off from the
+	// store, they act on what they know until Change.EverywhereBy.
+	Silent []string `json:"silent,omitempty"`
 }
 
 // Problem is an error answer (RFC 9457).

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 
 	"github.com/jwksd/jwksd/api/wire"
 	"github.com/jwksd/jwksd/client"
+	"github.com/jwksd/jwksd/rotation"
 )
 
 func (a *app) rotateCommand() *cobra.Command {
@@ -30,18 +33,24 @@ nevertheless and lets those verifiers fail until their caches turn over.`,
 			if err != nil {
 				return err
 			}
-			out, err := cl.Rotate(c.Context(), a.conn.keyset, req, orRandom(key))
-			if err != nil {
+			key := orRandom(key)
+			var out wire.Change
+			err = changing(c.Context(), repeating(c, nil, "--idempotency-key", key), func(ctx context.Context) (err error) {
+				out, err = cl.Rotate(ctx, a.conn.keyset, req, key)
 				return err
+			})
+			if err != nil {
+				return nameLane(err, a.conn.keyset, req.Alg)
 			}
 			return a.writeChange(out)
 		},
 	}
 	a.conn.flags(c)
-	c.Flags().StringVar(&req.Reason, "reason", "", "why, for the record")
+	c.Flags().StringVar(&req.Reason, "reason", "", "`TEXT` that says why, for the record")
 	c.Flags().StringVar(&req.Alg, "alg", "", "rotate only the lane of this `ALGORITHM`")
 	c.Flags().BoolVar(&req.Force, "force", false, "promote a standby that some verifiers may not know yet")
 	idempotencyFlag(c, &key)
+	waitFlag(c, &req.Wait)
 	return c
 }
 
@@ -75,20 +84,27 @@ until their caches turn over.`,
 			if err != nil {
 				return err
 			}
-			return a.revoke(c.Context(), cl, req, orRandom(key), yes)
+			return a.revoke(c, cl, req, key, yes)
 		},
 	}
 	a.conn.flags(c)
-	c.Flags().StringVar(&req.Reason, "reason", "", "why, for the record (required)")
+	c.Flags().StringVar(&req.Reason, "reason", "", "`TEXT` that says why, for the record (required)")
 	c.Flags().BoolVar(&req.All, "all", false, "revoke every key of the keyset")
 	c.Flags().BoolVar(&req.DryRun, "dry-run", false, "only say what would happen")
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	idempotencyFlag(c, &key)
+	waitFlag(c, &req.Wait)
 	return c
 }
 
 func idempotencyFlag(c *cobra.Command, key *string) {
 	c.Flags().StringVar(key, "idempotency-key", "", "repeat with the same `KEY` after a lost answer; nothing happens twice (default: random)")
+}
+
+// waitFlag adds --wait, which needs no value.
+func waitFlag(c *cobra.Command, wait *rotation.Duration) {
+	durationVar(c, (*durationFlag)(wait), "wait", "wait up to this long, at most 1m, until every live replica confirms (10s if given alone, as in --wait or --wait=30s)")
+	c.Flags().Lookup("wait").NoOptDefVal = "10s"
 }
 
 func orRandom(key string) string {
@@ -98,8 +114,19 @@ func orRandom(key string) string {
 	return key
 }
 
+// nameLane names the algorithm that a keyset was found not to have.
+func nameLane(err error, keyset, alg string) error {
+	var answered *client.Error
+	if errors.As(err, &answered) && answered.Code == "unknown_lane" {
+		answered.Detail = fmt.Sprintf("keyset %s has no algorithm %s", keyset, alg)
+		answered.Hint = "jwksd status lists the algorithms"
+	}
+	return err
+}
+
 // revoke shows a person what will happen before it does.
-func (a *app) revoke(ctx context.Context, cl *client.Client, req wire.RevokeRequest, key string, yes bool) error {
+func (a *app) revoke(c *cobra.Command, cl *client.Client, req wire.RevokeRequest, key string, yes bool) error {
+	ctx := c.Context()
 	if req.KID != "" {
 		kid, err := a.wholeKID(ctx, cl, req.KID)
 		if err != nil {
@@ -109,43 +136,77 @@ func (a *app) revoke(ctx context.Context, cl *client.Client, req wire.RevokeRequ
 	}
 	if !req.DryRun && !yes && a.interactive() {
 		dry := req
-		dry.DryRun = true
+		dry.DryRun, dry.Wait = true, 0
 		out, err := cl.Revoke(ctx, a.conn.keyset, dry, "")
 		if err != nil {
 			return err
 		}
-		if err := a.writeChange(out); err != nil {
+		a.previewChange(out)
+		if err := a.ask("type yes to revoke", "yes"); err != nil {
 			return err
 		}
-		agreed, err := a.confirm("type yes to revoke", "yes")
+	}
+	if req.DryRun {
+		out, err := cl.Revoke(ctx, a.conn.keyset, req, key)
 		if err != nil {
 			return err
 		}
-		if !agreed {
-			a.note("nothing was changed")
-			return errNo
-		}
+		return a.writeChange(out)
 	}
-	out, err := cl.Revoke(ctx, a.conn.keyset, req, key)
+	var args []string
+	if req.KID != "" {
+		args = []string{req.KID}
+	}
+	key = orRandom(key)
+	var out wire.Change
+	err := changing(ctx, repeating(c, args, "--yes", "--idempotency-key", key), func(ctx context.Context) (err error) {
+		out, err = cl.Revoke(ctx, a.conn.keyset, req, key)
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	return a.writeChange(out)
 }
 
+// previewChange shows a dry run to a person, away from an answer for machines.
+func (a *app) previewChange(out wire.Change) {
+	shown := *a
+	if a.wantsJSON() {
+		shown.out = a.err
+	}
+	shown.printChange(out)
+}
+
 // minPrefix is the shortest beginning of a kid that is taken for it.
 const minPrefix = 6
 
-// wholeKID completes the first characters of a kid.
+// kidLength is that of a whole kid, a thumbprint by SHA-256.
+const kidLength = 43
+
+// wholeKID completes the first characters of a kid, of one that was revoked
+// already too: the daemon says so. A whole one needs no grant to read.
 func (a *app) wholeKID(ctx context.Context, cl *client.Client, prefix string) (string, error) {
-	if len(prefix) < minPrefix {
+	switch {
+	case len(prefix) < minPrefix:
 		return "", fmt.Errorf("%q is too short: give at least the first %d characters of the kid", prefix, minPrefix)
+	case len(prefix) == kidLength:
+		return prefix, nil
 	}
 	k, err := cl.Keyset(ctx, a.conn.keyset)
+	var answered *client.Error
+	if errors.As(err, &answered) && answered.Status == http.StatusForbidden {
+		return "", fmt.Errorf("%q cannot be completed without the grant to read: give all %d characters of the kid", prefix, kidLength)
+	}
 	if err != nil {
 		return "", err
 	}
 	var found []string
+	for _, r := range k.Revoked {
+		if strings.HasPrefix(r.KID, prefix) {
+			found = append(found, r.KID)
+		}
+	}
 	for _, l := range k.Lanes {
 		for _, key := range l.Keys {
 			if strings.HasPrefix(key.KID, prefix) {
@@ -162,10 +223,23 @@ func (a *app) wholeKID(ctx context.Context, cl *client.Client, prefix string) (s
 	return "", fmt.Errorf("%q fits %d keys: give more of the kid", prefix, len(found))
 }
 
+// writeChange prints what a change did. It fails if a replica that was waited
+// for did not confirm.
 func (a *app) writeChange(c wire.Change) error {
 	if a.wantsJSON() {
-		return a.json(c)
+		if err := a.json(c); err != nil {
+			return err
+		}
+	} else {
+		a.printChange(c)
 	}
+	if c.Replicas != nil && !c.Everywhere {
+		return errNo
+	}
+	return nil
+}
+
+func (a *app) printChange(c wire.Change) {
 	did := func(past, future string) string {
 		if c.DryRun {
 			return future
@@ -179,19 +253,35 @@ func (a *app) writeChange(c wire.Change) error {
 		fmt.Fprintln(a.out, "done before with this idempotency key; the answer was:")
 	}
 	for _, r := range c.Revoked {
-		fmt.Fprintf(a.out, "%s %s %s\n", r.Alg, r.KID, did("is revoked", "would be revoked"))
+		fmt.Fprintf(a.out, "%s %s %s\n", clean(r.Alg), clean(r.KID), did("is revoked", "would be revoked"))
 	}
 	for _, p := range c.Promoted {
-		fmt.Fprintf(a.out, "%s %s %s\n", p.Algorithm, p.To, did("signs now", "would sign"))
+		fmt.Fprintf(a.out, "%s %s %s\n", clean(p.Algorithm), clean(p.To), did("signs now", "would sign"))
 	}
-	fmt.Fprintf(a.out, "everywhere by %s\n", relative(c.EverywhereBy, c.At))
+	if !c.Everywhere || c.Replicas != nil && len(c.Replicas.Silent) > 0 {
+		fmt.Fprintf(a.out, "everywhere by %s\n", relative(c.EverywhereBy, c.At))
+	}
 	if !c.FlushAt.IsZero() {
 		fmt.Fprintf(a.out, "verifiers that never expire a set fetch it again from %s on, about\n", relative(c.FlushAt, c.At))
 	}
 	for _, warning := range c.Warnings {
 		a.note("note: %s", warning)
 	}
-	return nil
+	a.printReplicas(c)
+}
+
+// printReplicas says whether the replicas confirmed.
+func (a *app) printReplicas(c wire.Change) {
+	switch r := c.Replicas; {
+	case r == nil:
+	case len(r.Missing) > 0:
+		a.note("not confirmed in time by: %s", strings.Join(r.Missing, ", "))
+		a.note("hint: the change stands; look at jwksd status, they follow when they can")
+	case c.Everywhere && len(r.Confirmed) == 1:
+		fmt.Fprintf(a.out, "the only live replica confirms\n")
+	case c.Everywhere:
+		fmt.Fprintf(a.out, "all %d replicas confirm\n", len(r.Confirmed))
+	}
 }
 
 // requestTimeout bounds a command that only asks.

@@ -4,15 +4,10 @@ package main
 import (
 	"context"
 	"os"
-	"os/signal"
-	"syscall"
 )
 
-func main() { os.Exit(run()) }
-
-// run is main with an exit status, for tests that call it in-process.
-func run() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	return execute(ctx, os.Args[1:], terminal{in: os.Stdin, out: os.Stdout, err: os.Stderr})
+// main leaves signals alone: they end a command that waits, for its input or
+// for an answer. Only serve, and a change under way, catch the first one.
+func main() {
+	os.Exit(execute(context.Background(), os.Args[1:], terminal{in: os.Stdin, out: os.Stdout, err: os.Stderr}))
 }

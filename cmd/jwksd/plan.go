@@ -37,7 +37,7 @@ how a new keyset of that configuration would begin.`,
 		},
 	}
 	a.conn.flags(c)
-	c.Flags().Var(&horizon, "horizon", "how far to look, such as 90d (default: three rotations)")
+	durationVar(c, &horizon, "horizon", "how far to look, such as 90d (default: three rotations)")
 	c.Flags().StringVarP(&path, "config", "c", "", "configuration `FILE` to plan for, without a daemon")
 	c.Flags().BoolVar(&ascii, "ascii", false, "draw with ASCII characters only")
 	return c
@@ -99,7 +99,10 @@ func (a *app) imagine(c *cobra.Command, path string, horizon rotation.Duration) 
 }
 
 func (a *app) writePlan(p wire.Plan, ascii bool) error {
-	fmt.Fprintf(a.out, "keyset %s\n\n", p.Keyset)
+	for i := range p.Keys {
+		p.Keys[i].KID, p.Keys[i].Algorithm = clean(p.Keys[i].KID), clean(p.Keys[i].Algorithm)
+	}
+	fmt.Fprintf(a.out, "keyset %s\n\n", clean(p.Keyset))
 	err := timeline.Render(a.out, p.Keys, timeline.Options{
 		Now: p.Now, From: p.Now, Until: p.Horizon,
 		Width: a.width(), Color: a.colour(), ASCII: ascii, Location: time.UTC,

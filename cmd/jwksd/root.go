@@ -65,12 +65,13 @@ key leaves before its last token.`,
 		&cobra.Group{ID: "use", Title: "Use it:"},
 	)
 	root.AddCommand(
-		a.serveCommand(), a.checkCommand(),
+		a.serveCommand(), a.checkCommand(), a.migrateCommand(),
 		a.statusCommand(), a.planCommand(),
-		a.rotateCommand(), a.revokeCommand(),
+		a.rotateCommand(), a.revokeCommand(), a.applyCommand(), a.deleteCommand(),
 		a.signCommand(), a.verifyCommand(),
 		a.versionCommand(),
 	)
+	a.addHelp(root)
 	return root
 }
 
@@ -109,12 +110,7 @@ func knownCommand(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	msg := fmt.Sprintf("there is no command %q", args[0])
-	c.SuggestionsMinimumDistance = 2
-	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
-		msg += ", did you mean " + near[0] + "?"
-	}
-	return &usageError{msg: msg}
+	return unknown(c, "command", args[0])
 }
 
 func (a *app) versionCommand() *cobra.Command {
@@ -148,6 +144,12 @@ func version() string {
 		}
 	}
 	return "devel"
+}
+
+// durationVar adds a flag whose default, if it has one, its usage tells.
+func durationVar(c *cobra.Command, d *durationFlag, name, usage string) {
+	c.Flags().Var(d, name, usage)
+	c.Flags().Lookup(name).DefValue = ""
 }
 
 // durationFlag reads a duration with days.

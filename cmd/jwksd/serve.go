@@ -22,7 +22,8 @@ func (a *app) serveCommand() *cobra.Command {
 		Use:     "serve",
 		GroupID: "run",
 		Short:   "Run the daemon",
-		Long: `Run the daemon until SIGTERM or SIGINT, which let requests under way end.
+		Long: `Run the daemon until SIGTERM or SIGINT, which let requests under way end; a
+second one does not.
 SIGHUP reads the configuration again; one that does not hold together is
 rejected whole.
 
@@ -37,6 +38,7 @@ writes into that directory.`,
 			hup := make(chan os.Signal, 1)
 			signal.Notify(hup, syscall.SIGHUP)
 			defer signal.Stop(hup)
+			hardened := daemon.Harden()
 			conf, err := loadConfig(c, path, dataDir)
 			if err != nil {
 				return err
@@ -45,9 +47,16 @@ writes into that directory.`,
 			if err != nil {
 				return err
 			}
-			return daemon.Run(c.Context(), daemon.Options{
+			if hardened != nil {
+				log.Warn("private keys are less well guarded than they could be", "error", hardened)
+			}
+			// The first signal drains; a second one ends the process.
+			ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			defer context.AfterFunc(ctx, stop)()
+			return daemon.Run(ctx, daemon.Options{
 				Config: conf, Path: path, Version: version(), Log: log,
-				Reload: relay(c.Context(), hup),
+				Reload: relay(ctx, hup),
 				Ready:  func(at daemon.Addresses) { a.ready(conf, at) },
 			})
 		},

@@ -39,16 +39,16 @@ a JSON object given by --claims, or read from standard input with --claims -.`,
 			if a.wantsJSON() {
 				return a.json(out)
 			}
-			fmt.Fprintln(a.out, out.Token)
+			fmt.Fprintln(a.out, clean(out.Token))
 			return nil
 		},
 	}
 	a.conn.flags(c)
 	c.Flags().StringVar(&claims, "claims", "", "claims as a JSON `OBJECT`, or - for standard input")
-	c.Flags().StringVar(&sub, "sub", "", "the claim sub")
-	c.Flags().StringSliceVar(&aud, "aud", nil, "the claim aud; several make an array")
-	c.Flags().StringVar(&req.TTL, "ttl", "", "lifetime, such as 5m (default: the keyset's longest)")
-	c.Flags().StringVar(&req.Typ, "typ", "", "the header typ (default: JWT)")
+	c.Flags().StringVar(&sub, "sub", "", "the claim sub, a `SUBJECT`")
+	c.Flags().StringSliceVar(&aud, "aud", nil, "the claim aud, an `AUDIENCE`; several make an array")
+	c.Flags().StringVar(&req.TTL, "ttl", "", "lifetime, a `DURATION` such as 5m (default: the keyset's longest)")
+	c.Flags().StringVar(&req.Typ, "typ", "", "`TYPE` in the header typ (default: JWT)")
 	c.Flags().StringVar(&req.Alg, "alg", "", "`ALGORITHM` (default: the keyset's first)")
 	return c
 }
@@ -71,7 +71,7 @@ func (a *app) claims(c *cobra.Command, text, sub string, aud []string) (json.Raw
 			text = string(data)
 		}
 		if !json.Valid([]byte(text)) {
-			return nil, fmt.Errorf("the claims are no JSON: %s", strings.TrimSpace(clip(text)))
+			return nil, fmt.Errorf("the claims are no JSON: %s", clip(strings.TrimSpace(text), 60))
 		}
 		return json.RawMessage(text), nil
 	}
@@ -87,11 +87,4 @@ func (a *app) claims(c *cobra.Command, text, sub string, aud []string) (json.Raw
 		claims["aud"] = aud
 	}
 	return json.Marshal(claims)
-}
-
-func clip(s string) string {
-	if len(s) > 60 {
-		return s[:60] + "..."
-	}
-	return s
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 
@@ -28,32 +29,46 @@ type terminal struct {
 	out, err io.Writer
 }
 
-// note says something to the person.
+// note says something to the person, on one line.
 func (t terminal) note(format string, args ...any) {
-	fmt.Fprintf(t.err, "jwksd: "+format+"\n", args...)
+	fmt.Fprintf(t.err, "jwksd: %s\n", clean(fmt.Sprintf(format, args...)))
+}
+
+// notes says something that may have several lines.
+func (t terminal) notes(text string) {
+	for line := range strings.Lines(text) {
+		t.note("%s", strings.TrimRight(line, "\n"))
+	}
 }
 
 // fail reports an error and returns the exit status.
 func (t terminal) fail(err error) int {
 	var usage *usageError
 	var answered *client.Error
+	var lost *lostError
+	errors.As(err, &lost)
 	switch {
 	case errors.As(err, &usage):
 		t.note("%v", err)
 		t.note("see: %s", strings.Join(strings.Fields("jwksd "+usage.command+" --help"), " "))
 		return 2
 	case errors.As(err, &answered):
-		t.note("%s", firstUp(answered.Detail, answered.Title))
-		if answered.Hint != "" {
+		t.notes(firstUp(answered.Detail, answered.Title))
+		switch {
+		case answered.Status == http.StatusUnauthorized:
+			t.note("hint: check --token-file: the daemon does not know the token in it")
+		case answered.Hint != "" && lost == nil:
 			t.note("hint: %s", answered.Hint)
 		}
 	default:
-		for line := range strings.Lines(err.Error()) {
-			t.note("%s", strings.TrimRight(line, "\n"))
+		t.notes(err.Error())
+		if more := unanswered(err); more != "" && errors.Is(err, client.ErrUnreachable) {
+			t.note("%s", more)
 		}
-		if errors.Is(err, client.ErrUnreachable) {
-			t.note("hint: is it running? start it with: jwksd serve")
-		}
+	}
+	if lost != nil {
+		t.note("the change may have been made; this finds out, and changes nothing twice:")
+		t.note("%s", lost.repeat)
 	}
 	return 1
 }

@@ -57,10 +57,10 @@ The exit status is 0 only if the token is valid.`,
 	}
 	a.conn.flags(c)
 	c.Flags().StringVar(&source, "jwks", "", "`URL` or file of the set (default: the daemon's)")
-	c.Flags().StringVar(&opts.Issuer, "issuer", "", "require this iss")
-	c.Flags().StringVar(&opts.Audience, "audience", "", "require this aud")
-	c.Flags().StringSliceVar(&opts.Types, "typ", nil, "require one of these typ")
-	c.Flags().Var(&leeway, "leeway", "accept a token this long past its exp")
+	c.Flags().StringVar(&opts.Issuer, "issuer", "", "require this `ISSUER` as iss")
+	c.Flags().StringVar(&opts.Audience, "audience", "", "require this `AUDIENCE` in aud")
+	c.Flags().StringSliceVar(&opts.Types, "typ", nil, "require this `TYPE` as typ, or one of several")
+	durationVar(c, &leeway, "leeway", "accept a token this long past its exp")
 	return c
 }
 
@@ -162,6 +162,6 @@ func (a *app) writeVerdict(v *verify.Verified, err error) error {
 		}
 		return errNo
 	}
-	fmt.Fprintf(a.out, "valid until %s, signed with %s key %s\n%s\n", clockText(v.ExpiresAt), v.Algorithm, v.KID, v.Claims)
+	fmt.Fprintf(a.out, "valid until %s, signed with %s key %s\n%s\n", clockText(v.ExpiresAt), clean(v.Algorithm), clean(v.KID), cleanJSON(v.Claims))
 	return nil
 }

@@ -24,10 +24,17 @@ type Config struct {
 	ClockSkew rotation.Duration `yaml:"clock_skew"`
 
 	// DataDir is where the daemon keeps small files of its own: the operator's
-	// token if no callers are configured, its addresses for the command line,
-	// and the last good copy of the public state. A path, relative to the
-	// configuration file; keystore.file.dir by default.
+	// token if no callers are configured, and its addresses for the command
+	// line. A path, relative to the configuration file; keystore.file.dir by
+	// default.
 	DataDir string `yaml:"data_dir"`
+
+	// LastGood is a file where the daemon keeps a copy of the public state as
+	// it last saw it in Vault, so that it can start, and publish, while Vault
+	// is out of reach. FILE.key beside it proves that nobody else wrote it. A
+	// path, relative to the configuration file; off by default. It needs
+	// keystore.vault, and a file of its own for each daemon.
+	LastGood string `yaml:"last_good"`
 
 	// Role is what this daemon does: signer (signs, rotates, publishes) is the
 	// default; publisher serves the sets only and needs no permission to read
@@ -182,11 +189,13 @@ const (
 	ActionRotate    Action = "rotate"     // promote the standby
 	ActionRevoke    Action = "revoke"     // take back one key
 	ActionRevokeAll Action = "revoke-all" // take back every key of a keyset
+	ActionApply     Action = "apply"      // found a keyset, or change its policy
+	ActionDelete    Action = "delete"     // wind a keyset down for good
 )
 
 // Actions lists what may be granted.
 func Actions() []Action {
-	return []Action{ActionSign, ActionSignInput, ActionRead, ActionRotate, ActionRevoke, ActionRevokeAll}
+	return []Action{ActionSign, ActionSignInput, ActionRead, ActionRotate, ActionRevoke, ActionRevokeAll, ActionApply, ActionDelete}
 }
 
 // Listeners are the addresses that are served, each host:port. An empty host

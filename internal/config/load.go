@@ -113,6 +113,7 @@ func (r *report) files(c *Config) {
 	if c.Keystore.Vault != nil {
 		r.vaultFiles(c.Keystore.Vault)
 	}
+	r.lastGoodFile(c.LastGood)
 	tls := c.Listeners.API.TLS
 	if tls == nil {
 		return
@@ -132,6 +133,23 @@ func (r *report) files(c *Config) {
 	}
 }
 
+// lastGoodFile looks whether the file can be written one day: the store may be
+// lost before the daemon first tries.
+func (r *report) lastGoodFile(path string) {
+	if path == "" {
+		return
+	}
+	at, dir := fieldPath{"last_good"}, filepath.Dir(path)
+	switch info, err := os.Stat(dir); {
+	case errors.Is(err, fs.ErrNotExist):
+		r.add(at, "there is no directory %s: make it, owned by the user that runs jwksd", dir)
+	case err != nil:
+		r.add(at, "%s: %s", dir, advise(err))
+	case !info.IsDir():
+		r.add(at, "%s is not a directory", dir)
+	}
+}
+
 // resolve joins relative paths to the directory of the file.
 func (r *report) resolve(c *Config, dir string) {
 	join := func(path *string) {
@@ -142,6 +160,7 @@ func (r *report) resolve(c *Config, dir string) {
 	join(&c.Keystore.File.Dir)
 	join(&c.Keystore.File.Identity)
 	join(&c.DataDir)
+	join(&c.LastGood)
 	if v := c.Keystore.Vault; v != nil {
 		for _, path := range v.paths() {
 			join(path)

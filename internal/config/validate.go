@@ -31,12 +31,21 @@ func (r *report) checkStore(c *Config) {
 		}
 		r.checkVault(c.Keystore.Vault, slices.ContainsFunc(c.Keysets, func(k Keyset) bool { return k.Policy.Custody == rotation.CustodyTransit }))
 	}
+	r.checkLastGood(c)
 	r.checkReplica(c)
 	switch {
 	case c.SyncInterval <= 0:
 		r.add(fieldPath{"sync_interval"}, "%s: must be longer than zero, as in 500ms", c.SyncInterval)
 	case c.MaxStaleness > 0 && c.SyncInterval >= c.MaxStaleness:
 		r.add(fieldPath{"sync_interval"}, "%s: must be shorter than max_staleness (%s), or no replica could ever sign", c.SyncInterval, c.MaxStaleness)
+	}
+}
+
+func (r *report) checkLastGood(c *Config) {
+	at := fieldPath{"last_good"}
+	r.checkPath(at, c.LastGood)
+	if c.LastGood != "" && c.Keystore.Vault == nil {
+		r.add(at, "needs keystore.vault: a file store is on this machine already")
 	}
 }
 

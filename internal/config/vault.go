@@ -1,6 +1,8 @@
 package config
 
 import (
+	"errors"
+	"io/fs"
 	"net/url"
 	"os"
 	"reflect"
@@ -199,9 +201,13 @@ func (r *report) vaultFiles(v *Vault) {
 		if *path == "" || field == "auth.approle.secret_id_file" {
 			continue
 		}
-		if f, err := os.Open(*path); err != nil {
+		f, err := os.Open(*path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			r.add(dotted(fieldPath{"keystore", "vault"}, field), "%s: there is no such file: put it there, or correct the path", *path)
+		case err != nil:
 			r.add(dotted(fieldPath{"keystore", "vault"}, field), "%s: %s", *path, advise(err))
-		} else {
+		default:
 			f.Close()
 		}
 	}

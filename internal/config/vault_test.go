@@ -69,3 +69,20 @@ func TestC03ReplicaFaultsAreNamed(t *testing.T) {
 		}
 	}
 }
+
+func TestLastGood(t *testing.T) {
+	vault := vaultFile(`{address: "https://vault:8200", auth: {token_file: t}}`)
+	c, err := Parse("/etc/jwksd/jwksd.yaml", []byte("last_good: state/copy\n"+vault), time.Now())
+	if err != nil || c.LastGood != "/etc/jwksd/state/copy" {
+		t.Errorf("last_good %q, %v", c.LastGood, err)
+	}
+	for text, want := range map[string]string{
+		"last_good: copy\nkeysets: {default: {issuer: \"https://auth.example.com\"}}\n": "last_good: needs keystore.vault",
+		"last_good: ~/copy\n" + vault: "last_good: \"~/copy\": ~ is not expanded",
+		"last_good: \"\"\n" + vault:   "last_good: empty: give a path",
+	} {
+		if _, err := Parse("f.yaml", []byte(text), time.Now()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s\n got %v\nwant %s", text, err, want)
+		}
+	}
+}

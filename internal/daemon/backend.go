@@ -9,6 +9,7 @@ import (
 	"github.com/jwksd/jwksd/internal/clock"
 	"github.com/jwksd/jwksd/internal/config"
 	"github.com/jwksd/jwksd/internal/custody"
+	"github.com/jwksd/jwksd/internal/migrate"
 	"github.com/jwksd/jwksd/keystore/file"
 	"github.com/jwksd/jwksd/keystore/vault"
 	"github.com/jwksd/jwksd/rotation"
@@ -24,6 +25,9 @@ type backend struct {
 	// skew tells how far the store's clock is ahead of ours, if it has one.
 	skew  func() (time.Duration, bool)
 	close func() error
+	// away is why the store could not be looked at. It is set only if there may
+	// be a last good copy to start from.
+	away error
 }
 
 // vaultOrphanAge is how old an unnamed private key in Vault must be before it
@@ -35,6 +39,9 @@ func openBackend(ctx context.Context, c config.Config, clk *clock.Clock, log *sl
 		return openVault(ctx, c, log)
 	}
 	keep := c.Keystore.File
+	if err := migrate.CheckMark(keep.Dir); err != nil {
+		return nil, err
+	}
 	store, err := file.Open(file.Options{Dir: keep.Dir, Identity: keep.Identity, Now: clk.Now, Logger: log})
 	if err != nil {
 		return nil, err
@@ -74,7 +81,10 @@ func openVault(ctx context.Context, c config.Config, log *slog.Logger) (*backend
 	}
 	b.custody = places
 	if err := store.Check(ctx); err != nil {
-		return nil, errors.Join(err, b.close())
+		if c.LastGood == "" || !outOfReach(err) {
+			return nil, errors.Join(err, b.close())
+		}
+		b.away = err
 	}
 	return b, nil
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/jwksd/jwksd/api"
 	"github.com/jwksd/jwksd/internal/config"
+	"github.com/jwksd/jwksd/keystore/file"
 )
 
 // Names of the files in the data directory by which the command line finds a
@@ -80,16 +82,10 @@ func operatorToken(dir string) (string, error) {
 // minToken is the shortest token that is taken for one.
 const minToken = 32
 
-// ReadOperatorToken reads a token that operatorToken wrote.
+// ReadOperatorToken reads a token that operatorToken wrote. It takes none that
+// somebody else could have put there, or can read.
 func ReadOperatorToken(path string) (string, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return "", fmt.Errorf("reading the operator's token: %w", err)
-	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return "", fmt.Errorf("reading the operator's token: others may read %s (mode %04o): delete it and restart jwksd to get a new one", path, mode)
-	}
-	data, err := os.ReadFile(path)
+	data, err := readOwn(path)
 	if err != nil {
 		return "", fmt.Errorf("reading the operator's token: %w", err)
 	}
@@ -100,19 +96,59 @@ func ReadOperatorToken(path string) (string, error) {
 	return token, nil
 }
 
+// maxTokenFile bounds how much of a file is read for a token.
+const maxTokenFile = 4096
+
+// readOwn reads a private file that lies where it says it does and belongs to
+// this user or root.
+func readOwn(path string) ([]byte, error) {
+	named, err := os.Lstat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !named.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file (a link could lead anywhere): delete it and restart jwksd to get a new one", path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !os.SameFile(named, info) {
+		return nil, fmt.Errorf("%s was replaced while it was read: try again", path)
+	}
+	if uid, other := file.OwnedByOther(info); other {
+		return nil, fmt.Errorf("%s belongs to user %d, and this process runs as user %d: run it as that user, or give the file to this one (chown)", path, uid, os.Geteuid())
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return nil, fmt.Errorf("others may read %s (mode %04o): delete it and restart jwksd to get a new one", path, mode)
+	}
+	return io.ReadAll(io.LimitReader(f, maxTokenFile))
+}
+
 // writeFile writes a small private file so that it is there whole or not at
-// all. The temporary name is always the same, so that the next start writes over
-// what a crash left; the lock of the store keeps other processes away.
+// all. The temporary name is always the same, so that the next start removes
+// what a crash left; the lock of the store keeps other processes away. The
+// temporary file is made anew, never opened: what somebody else put in its place
+// could be a link to a file that is none of ours, or be open to others.
 func writeFile(path, text string) error {
-	tmp, err := os.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	name := path + ".tmp"
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	// O_EXCL does not follow a symbolic link either (POSIX, open).
+	tmp, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(tmp.Name())
+	defer os.Remove(name)
 	_, err = tmp.WriteString(text)
-	err = errors.Join(err, tmp.Sync(), tmp.Close())
-	if err != nil {
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
 		return err
 	}
-	return os.Rename(tmp.Name(), path)
+	return os.Rename(name, path)
 }

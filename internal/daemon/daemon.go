@@ -56,6 +56,7 @@ type daemon struct {
 	config atomic.Pointer[config.Config] // in force
 	reload atomic.Pointer[wire.Reload]
 	ready  atomic.Bool
+	away   atomic.Bool // the store is out of reach since the start
 }
 
 // Run serves until ctx ends, and then lets requests and changes under way end.
@@ -90,8 +91,10 @@ func Run(ctx context.Context, opt Options) (err error) {
 	d.api = api.New(api.Options{
 		Keysets: d.rotator, Auth: auth, Now: d.clock.Now, Log: opt.Log,
 		Version: opt.Version, Reload: d.reload.Load,
+		Defaults: d.defaults, Custodies: custodies(opt.Config), Configured: d.configured,
+		ReadOnly: opt.Config.Role == config.RolePublisher,
 	})
-	if err = d.rotator.Sync(ctx); err == nil {
+	if err = d.begin(ctx); err == nil {
 		err = d.serve(ctx)
 	}
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
@@ -126,13 +129,14 @@ func (d *daemon) serve(ctx context.Context) error {
 			}
 		})
 	}
-	if err := d.apply(serving, *d.config.Load()); err != nil {
+	if d.away.Load() {
+		parts.Go(func() { d.applyOnceBack(turning) })
+	} else if err := d.apply(serving, *d.config.Load()); err != nil {
 		return err
 	}
 	parts.Go(func() { d.rotator.Run(turning) })
-	if err := d.announce(addresses); err != nil {
-		return err
-	}
+	parts.Go(func() { d.keepCopy(turning) })
+	d.announce(addresses)
 	d.ready.Store(true)
 	if d.opt.Ready != nil {
 		d.opt.Ready(addresses)
@@ -165,7 +169,9 @@ func (d *daemon) apply(ctx context.Context, c config.Config) error {
 	}
 	for _, k := range c.Keysets {
 		wrote, err := d.rotator.Ensure(ctx, k.Name, k.Policy, "config")
-		if errors.Is(err, rotation.ErrOlderRevision) || errors.Is(err, rotation.ErrClosed) {
+		// At the start, a keyset that cannot be changed is served as it is.
+		kept := errors.Is(err, rotation.ErrOlderRevision) || errors.Is(err, rotation.ErrClosed)
+		if kept || !d.ready.Load() && d.unchangeable(k.Name, err) {
 			d.log.Warn("the configuration of this keyset is not put in force", "keyset", k.Name, "why", err)
 			continue
 		}
@@ -179,15 +185,26 @@ func (d *daemon) apply(ctx context.Context, c config.Config) error {
 	return nil
 }
 
-// announce writes down where the daemon listens, for the command line.
-func (d *daemon) announce(a Addresses) error {
+// unchangeable tells whether an error is about a keyset whose state is good to
+// serve but not to change, or about one of several that has none.
+func (d *daemon) unchangeable(keyset string, err error) bool {
+	_, missing := d.rotator.View(keyset)
+	return errors.Is(err, rotator.ErrFrozen) || errors.Is(missing, rotator.ErrDocument) && len(d.rotator.Names()) > 0
+}
+
+// announce writes down where the daemon listens, for the command line. That is
+// a convenience: a disk that is full does not keep the daemon from serving.
+func (d *daemon) announce(a Addresses) {
 	dir := d.opt.Config.DataDir
 	for name, url := range map[string]string{APIAddressFile: a.API, PublicAddressFile: a.Public} {
-		if err := writeFile(filepath.Join(dir, name), url+"\n"); err != nil {
-			return fmt.Errorf("writing down the address: %w", err)
+		path := filepath.Join(dir, name)
+		if old, err := os.ReadFile(path); err == nil && string(old) == url+"\n" {
+			continue
+		}
+		if err := writeFile(path, url+"\n"); err != nil {
+			d.log.Warn("the commands will not find this daemon by themselves", "error", err)
 		}
 	}
-	return nil
 }
 
 // reloadConfig reads the file again. What does not hold together is rejected
@@ -212,8 +229,8 @@ func (d *daemon) tryReload(ctx context.Context) error {
 		return err
 	}
 	old := d.config.Load()
-	if !c.Keystore.Equal(old.Keystore) || c.Role != old.Role || c.Replica != old.Replica || c.DataDir != old.DataDir || c.SyncInterval != old.SyncInterval || !sameListeners(c.Listeners, old.Listeners) {
-		return fmt.Errorf("%s: keystore, data_dir, role, replica, sync_interval and listeners change only with a restart", d.opt.Path)
+	if !c.Keystore.Equal(old.Keystore) || c.Role != old.Role || c.Replica != old.Replica || c.DataDir != old.DataDir || c.LastGood != old.LastGood || c.SyncInterval != old.SyncInterval || !sameListeners(c.Listeners, old.Listeners) {
+		return fmt.Errorf("%s: keystore, data_dir, last_good, role, replica, sync_interval and listeners change only with a restart", d.opt.Path)
 	}
 	auth, err := callers(c)
 	if err != nil {
@@ -245,6 +262,30 @@ func sameListeners(a, b config.Listeners) bool {
 
 func configured(c config.Config, keyset string) bool {
 	return slices.ContainsFunc(c.Keysets, func(k config.Keyset) bool { return k.Name == keyset })
+}
+
+// defaults are what a policy takes that a request does not say.
+func (d *daemon) defaults() rotation.Policy {
+	c, p := d.config.Load(), rotation.DefaultPolicy()
+	p.MaxStaleness, p.ClockSkew = c.MaxStaleness, c.ClockSkew
+	return p
+}
+
+// configured are the policies of the file, by keyset.
+func (d *daemon) configured() map[string]rotation.Policy {
+	policies := map[string]rotation.Policy{}
+	for _, k := range d.config.Load().Keysets {
+		policies[k.Name] = k.Policy
+	}
+	return policies
+}
+
+// custodies are the places where keys can be made.
+func custodies(c config.Config) []rotation.Custody {
+	if v := c.Keystore.Vault; v != nil && v.TransitMount != "" {
+		return []rotation.Custody{rotation.CustodyLocal, rotation.CustodyTransit}
+	}
+	return []rotation.Custody{rotation.CustodyLocal}
 }
 
 // expects tells whether a keyset is about to be founded.

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 
 	"github.com/jwksd/jwksd/rotation/rotator"
@@ -40,20 +41,27 @@ func (d *daemon) unready(signing bool) []string {
 		return []string{"starting"}
 	}
 	var reasons []string
+	if signing && d.away.Load() {
+		reasons = append(reasons, "the store is out of reach since the start")
+	}
 	now := d.clock.Now()
 	for _, name := range d.rotator.Names() {
 		v, err := d.rotator.View(name)
 		if err != nil {
 			continue
 		}
-		if d.rotator.Fresh(v, now) != nil {
+		if errors.Is(d.rotator.Fresh(v, now), rotator.ErrStale) {
 			reasons = append(reasons, "keyset "+name+" was not refreshed for longer than max_staleness")
 			continue
 		}
-		if !signing {
+		if !signing || v.State.Closed != nil {
 			continue
 		}
-		if _, err := v.Signer("", now); err != nil {
+		err = d.rotator.Fresh(v, now)
+		if err == nil {
+			_, err = v.Signer("", now)
+		}
+		if err != nil {
 			reasons = append(reasons, "keyset "+name+" cannot sign: "+err.Error())
 		}
 	}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"sync"
 
 	"github.com/jwksd/jwksd/jwks"
@@ -27,7 +28,7 @@ type edition struct {
 func (p *publisher) Lookup(keyset string) (*jwks.Published, jwks.Status) {
 	v, err := p.rotator.View(keyset)
 	if err != nil {
-		if p.expected(keyset) {
+		if p.expected(keyset) || errors.Is(err, rotator.ErrDocument) {
 			return nil, jwks.Pending
 		}
 		return nil, jwks.Unknown

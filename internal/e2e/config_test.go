@@ -18,11 +18,15 @@ type block struct {
 	maxAge     string
 	cache      string
 	grace      string
+	custody    string // local if empty
 }
 
 // settings of a configuration file; calm() has the defaults.
 type settings struct {
 	dir       string
+	vault     string // keystore.vault in place of a file store, in YAML
+	role      string // signer if empty
+	replica   string // the host's name if empty
 	public    string
 	api       string
 	ops       string
@@ -46,13 +50,26 @@ const issuer = "https://issuer.test"
 
 func (s settings) yaml() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "keystore:\n  file: {dir: %q}\n", s.dir)
+	if s.vault == "" {
+		fmt.Fprintf(&b, "keystore:\n  file: {dir: %q}\n", s.dir)
+	} else {
+		fmt.Fprintf(&b, "keystore:\n  vault: %s\ndata_dir: %q\n", s.vault, s.dir)
+	}
+	if s.role != "" {
+		fmt.Fprintf(&b, "role: %s\n", s.role)
+	}
+	if s.replica != "" {
+		fmt.Fprintf(&b, "replica: %s\n", s.replica)
+	}
 	fmt.Fprintf(&b, "sync_interval: %s\nmax_staleness: %s\nclock_skew: %s\n", s.sync, s.staleness, s.skew)
 	b.WriteString("keysets:\n")
 	for _, k := range s.blocks {
 		fmt.Fprintf(&b, "  %s:\n    issuer: %s\n    algorithms: [%s]\n    rotate: %q\n", k.name, issuer, k.algorithms, k.rotate)
 		fmt.Fprintf(&b, "    token_ttl_max: %s\n    jwks_max_age: %s\n    verifier_cache: %s\n", k.ttl, k.maxAge, k.cache)
 		fmt.Fprintf(&b, "    verifier_leeway: 0s\n    handover_grace: %s\n", k.grace)
+		if k.custody != "" {
+			fmt.Fprintf(&b, "    custody: %s\n", k.custody)
+		}
 	}
 	fmt.Fprintf(&b, "listeners:\n  public: {address: %q}\n  api: {address: %q}\n", s.public, s.api)
 	if s.ops != "" {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jwksd/jwksd/api/wire"
 	"github.com/jwksd/jwksd/keystore/file"
 	"github.com/jwksd/jwksd/rotation"
 )
@@ -231,9 +232,21 @@ func fromTheFuture(t *testing.T) {
 	ahead(t, s.dir, time.Hour)
 	document, keys := stored(t, s.dir, "default")
 
-	newDaemon(t, s).refuses("keyset default", "the clock is behind")
-	s.blocks[0].ttl = "2h" // nor is another policy put in force
-	newDaemon(t, s).refuses("keyset default", "the clock is behind")
+	s.blocks[0].ttl = "2h" // another policy is not put in force
+	d := startDaemon(t, s)
+	if got := d.keyset("default"); len(kids(got)) != 2 {
+		t.Errorf("the set is not served: %v", kids(got))
+	}
+	if list := d.overview(); len(list.Daemon.Alarms) != 1 || !strings.Contains(list.Daemon.Alarms[0].Message, "set the clock right") {
+		t.Errorf("alarms %+v", list.Daemon.Alarms)
+	}
+	if _, err := d.client.Sign(t.Context(), "default", signRequest("", "1m")); !transient(err) {
+		t.Errorf("signing by a clock that is behind: %v", err)
+	}
+	if _, err := d.client.Rotate(t.Context(), "default", wire.RotateRequest{Force: true}, ""); !transient(err) {
+		t.Errorf("rotating by a clock that is behind: %v", err)
+	}
+	d.stop()
 	if d, k := stored(t, s.dir, "default"); d != document || !slices.Equal(k, keys) {
 		t.Error("the store changed")
 	}

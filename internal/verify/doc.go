@@ -2,9 +2,10 @@
 // what RFC 7515, RFC 7519 and RFC 8725 let a verifier refuse, it refuses.
 //
 // A token has one spelling. Three segments of canonical base64url, JSON
-// without duplicate members, an algorithm from the table of package jwa, a kid
-// that names a key of the set, and that key's own algorithm: nothing else
-// reaches a signature check, and no claim is looked at before the signature
+// without duplicate members and without top-level members that differ in
+// letter case only, an algorithm from the table of package jwa, a kid that
+// names a key of the set, and that key's own algorithm: nothing else reaches a
+// signature check, and the value of no claim is looked at before the signature
 // has held. Tokens without an expiry are refused.
 //
 // The one freedom left is ECDSA's: for a signature (r, s) the pair (r, n-s)

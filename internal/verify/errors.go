@@ -12,6 +12,7 @@ type Code string
 // The codes.
 const (
 	CodeMalformed       Code = "token_malformed"     // not a compact JWS with JSON objects
+	CodeAmbiguous       Code = "ambiguous_member"    // names that differ in letter case only, or a registered one in another case
 	CodeTooLarge        Code = "token_too_large"     // over MaxTokenBytes
 	CodeAlgorithm       Code = "alg_not_allowed"     // alg is missing or not in the table
 	CodeCritical        Code = "crit_not_allowed"    // crit or b64 in the header

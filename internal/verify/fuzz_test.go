@@ -26,6 +26,8 @@ func FuzzVerify(f *testing.F) {
 		}
 		f.Add(p.token(f, p.header(`,"crit":[]`), claims("")))
 		f.Add(p.token(f, p.header(""), `{}`))
+		f.Add(p.token(f, p.header(""), claims(`,"Iss":"https://victim.example"`)))
+		f.Add(p.token(f, p.header(`,"Crit":[]`), claims(`,"role":1,"Role":2`)))
 	}
 	set, err := NewSet(keys...)
 	if err != nil {

@@ -28,7 +28,7 @@ type Token struct {
 
 // Parse takes a compact JWT apart (RFC 7515 section 7.1, RFC 7519 section
 // 7.2). It refuses everything that Verify refuses without a key or a clock:
-// wrong form, algorithms outside the table, a missing kid, crit and b64. The
+// wrong form, ambiguous names, algorithms outside the table, a missing kid, crit and b64. The
 // error is an *Error.
 func Parse(token string) (Token, error) {
 	if len(token) > MaxTokenBytes {
@@ -53,6 +53,12 @@ func Parse(token string) (Token, error) {
 	claims, err := object(raw[1])
 	if err != nil {
 		return Token{}, malformed(err, "the token's claims")
+	}
+	if err := header.checkNames(headerNames, "header"); err != nil {
+		return Token{}, err
+	}
+	if err := claims.checkNames(claimNames, "claims"); err != nil {
+		return Token{}, err
 	}
 	t := Token{
 		Header:    raw[0],

@@ -28,6 +28,7 @@ import (
 const childEnv = "JWKSD_KEYSTORE_FILE_TEST_CHILD"
 
 func TestMain(m *testing.M) {
+	syscall.Umask(0o022) // t.TempDir makes directories that the umask decides about
 	part, dir, _ := strings.Cut(os.Getenv(childEnv), ":")
 	var err error
 	switch part {
@@ -401,6 +402,9 @@ func fillUp(s *Store, makeRoom func() error) error {
 		}
 	}
 	fmt.Println(full)
+	if !errors.Is(full, keystore.ErrNotWritten) {
+		return fmt.Errorf("the error does not say that nothing was written: %w", full)
+	}
 	if !strings.Contains(full.Error(), s.path) || !strings.Contains(full.Error(), "what was stored before is safe") {
 		return fmt.Errorf("the error does not help: %w", full)
 	}

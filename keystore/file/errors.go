@@ -37,6 +37,17 @@ func advise(path string, err error) error {
 	return fmt.Errorf("%s: %w: %s", path, err, todo)
 }
 
+// unwritten is advise for a write of which certainly nothing will be seen. Where
+// only a change elsewhere helps, it says so to the caller.
+func unwritten(path string, err error) error {
+	for _, no := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.EROFS} {
+		if is(err, no) {
+			return fmt.Errorf("%w: %w", keystore.ErrNotWritten, advise(path, err))
+		}
+	}
+	return advise(path, err)
+}
+
 // is also looks at the text, since bbolt does not wrap each error.
 func is(err error, no syscall.Errno) bool {
 	return errors.Is(err, no) || err != nil && strings.Contains(err.Error(), no.Error())

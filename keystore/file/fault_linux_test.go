@@ -61,7 +61,7 @@ func TestDiskFullScrub(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := s.DestroyKey(ctx, "a", "1")
-	if err == nil || !strings.Contains(err.Error(), "may still be in the file") {
+	if err == nil || !strings.Contains(err.Error(), "may still be in the file") || errors.Is(err, keystore.ErrNotWritten) {
 		t.Fatalf("DestroyKey without room for the scrub: %v", err)
 	}
 	if _, err := s.ReadKey(ctx, "a", "1"); !errors.Is(err, keystore.ErrNotFound) {
@@ -98,7 +98,7 @@ func fillFile(name string) error {
 // tmpfs mounts a filesystem for the test, or returns "".
 func tmpfs(t *testing.T, options string) string {
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, options+",mode=700"); err != nil {
 		t.Logf("mounting a tmpfs: %v", err)
 		return ""
 	}
@@ -180,7 +180,7 @@ func TestPermissions(t *testing.T) {
 		t.Fatalf("a store of one's own: %s", out)
 	}
 	store := filepath.Join(dir, "store")
-	database, identity := filepath.Join(store, databaseName), filepath.Join(store, identityName)
+	database, identity := filepath.Join(store, DatabaseName), filepath.Join(store, identityName)
 	tests := []struct {
 		name   string
 		path   string // whose mode is changed
@@ -220,26 +220,123 @@ func TestPermissions(t *testing.T) {
 	}
 }
 
-// What root does to the files of a service must not lock the service out.
+// What a scrub puts in the place of a file has its owner.
 func TestOwnerIsKept(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("only root can open the files of others")
+		t.Skip("only root can give files away")
 	}
-	dir := reachable(t)
-	store := filepath.Join(dir, "store")
-	if out, ok := openAsNobody(t, store); !ok {
-		t.Fatal(out)
-	}
-	s := mustOpen(t, Options{Dir: store})
+	dir := t.TempDir()
+	s := mustOpen(t, Options{Dir: dir})
 	if err := s.CreateKey(t.Context(), "a", "k", []byte("secret")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(s.path, 65534, 65534); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.DestroyKey(t.Context(), "a", "k"); err != nil {
 		t.Fatal(err)
 	}
-	mustClose(t, s)
+	info, err := os.Stat(s.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if uid, other := OwnedByOther(info); !other || uid != 65534 {
+		t.Errorf("after a scrub the database belongs to user %d", uid)
+	}
+}
+
+// Files of others, and directories in which others can plant files, are refused
+// and left as they are.
+func TestOthersCouldPlantFiles(t *testing.T) {
+	root := os.Geteuid() == 0
+	for _, tt := range []struct {
+		name   string
+		spoil  func(parent, dir string) error
+		saying string
+		root   bool // only root can do this
+	}{
+		{"group writes", func(_, dir string) error { return os.Chmod(dir, 0o770) }, "chmod go-w ", false},
+		{"others write", func(_, dir string) error { return os.Chmod(dir, 0o703) }, "chmod go-w ", false},
+		{"sticky", func(_, dir string) error { return os.Chmod(dir, 0o777|os.ModeSticky) }, "chmod go-w ", false},
+		{"parent", func(parent, _ string) error { return os.Chmod(parent, 0o777) }, "chmod o-w ", false},
+		{"directory of another", func(_, dir string) error { return os.Chown(dir, 65534, 65534) }, "belongs to user 65534", true},
+		{"link of another", func(parent, dir string) error {
+			return errors.Join(os.Rename(dir, dir+".real"), os.Symlink(dir+".real", dir), os.Lchown(dir, 65534, 65534))
+		}, "symbolic link of user 65534", true},
+		{"identity of another", func(_, dir string) error { return os.Chown(filepath.Join(dir, identityName), 65534, 65534) }, "belongs to user 65534", true},
+		{"identity is a pipe", func(_, dir string) error {
+			path := filepath.Join(dir, identityName)
+			return errors.Join(os.Rename(path, dir+".identity"), syscall.Mkfifo(path, 0o600))
+		}, "not a regular file", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.root && !root {
+				t.Skip("only root can give files away")
+			}
+			parent := t.TempDir()
+			dir := filepath.Join(parent, "store")
+			mustClose(t, mustOpen(t, Options{Dir: dir}))
+			if err := tt.spoil(parent, dir); err != nil {
+				t.Fatal(err)
+			}
+			left, err := os.ReadDir(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := Open(Options{Dir: dir})
+			if err == nil {
+				s.Close()
+			}
+			if err == nil || !strings.Contains(err.Error(), tt.saying) || !strings.Contains(err.Error(), dir) {
+				t.Errorf("Open: %v", err)
+			}
+			if now, _ := os.ReadDir(dir); len(now) != len(left) {
+				t.Errorf("files came or went: %v", now)
+			}
+		})
+	}
+	// A sticky parent, such as /tmp, is none of them, nor is a link of one's own.
+	parent := t.TempDir()
+	if err := errors.Join(os.Chmod(parent, 0o777|os.ModeSticky), os.Symlink("store", filepath.Join(parent, "link"))); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, mustOpen(t, Options{Dir: filepath.Join(parent, "store")}))
+	mustClose(t, mustOpen(t, Options{Dir: filepath.Join(parent, "link")}))
+}
+
+// What belongs to root is as good as one's own.
+func TestRootMayOwnFiles(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	store := filepath.Join(reachable(t), "store")
 	if out, ok := openAsNobody(t, store); !ok {
-		t.Errorf("after a scrub by root: %s", out)
+		t.Fatal(out)
+	}
+	if err := os.Chown(store, 1, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(store, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if out, ok := openAsNobody(t, store); ok || !strings.Contains(out, "belongs to user 1,") || !strings.Contains(out, "chown -R 65534 ") {
+		t.Errorf("the directory of user 1: %s", out)
+	}
+	if err := os.Chown(store, 0, 65534); err != nil { // it may use, not write: another refusal
+		t.Fatal(err)
+	}
+	if out, ok := openAsNobody(t, store); ok || !strings.Contains(out, "permission denied") {
+		t.Errorf("the directory of root: %s", out)
+	}
+	if err := os.Chown(store, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	identity := filepath.Join(store, identityName)
+	if err := os.Chown(identity, 1, 1); err != nil {
+		t.Fatal(err)
+	}
+	if out, ok := openAsNobody(t, store); ok || !strings.Contains(out, identity) {
+		t.Errorf("the identity of user 1: %s", out)
 	}
 }
 
@@ -253,7 +350,7 @@ func TestCutWhileOpen(t *testing.T) {
 	if _, err := s.Swap(t.Context(), "a", "", bytes.Repeat([]byte("x"), 20_000)); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Truncate(filepath.Join(dir, databaseName), 0); err != nil {
+	if err := os.Truncate(filepath.Join(dir, DatabaseName), 0); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -285,19 +382,24 @@ func TestCommitFailed(t *testing.T) {
 	if err := s.view(ctx, func(tx *bbolt.Tx) error { newest = tx.ID(); return nil }); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.commitFailed(newest+1, syscall.EIO); !errors.Is(err, syscall.EIO) {
+	if err := s.commitFailed(newest+1, syscall.EIO); !errors.Is(err, syscall.EIO) || errors.Is(err, keystore.ErrNotWritten) {
 		t.Error(err)
+	}
+	for _, no := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.EROFS} {
+		if err := s.commitFailed(newest+1, no); !errors.Is(err, no) || !errors.Is(err, keystore.ErrNotWritten) {
+			t.Error(err)
+		}
 	}
 	if v, err = s.Swap(ctx, "a", v, []byte("2")); err != nil {
 		t.Fatalf("after a commit that did not happen: %v", err)
 	}
-	if err := s.commitFailed(newest+1, syscall.EIO); !errors.Is(err, syscall.EIO) {
-		t.Error(err)
+	if err := s.commitFailed(newest+1, syscall.ENOSPC); !errors.Is(err, syscall.ENOSPC) || errors.Is(err, keystore.ErrNotWritten) {
+		t.Errorf("a commit that may last: %v", err)
 	}
-	if _, err := s.Swap(ctx, "a", v, []byte("3")); !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), "restart jwksd") {
+	if _, err := s.Swap(ctx, "a", v, []byte("3")); !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "restart jwksd") {
 		t.Errorf("a write after a commit that may not last: %v", err)
 	}
-	if _, err := s.Load(ctx, "a"); !errors.Is(err, syscall.EIO) {
+	if _, err := s.Load(ctx, "a"); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("a read after a commit that may not last: %v", err)
 	}
 }

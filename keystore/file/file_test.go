@@ -130,7 +130,7 @@ func TestIdentityFirst(t *testing.T) {
 	dir := t.TempDir()
 	mustClose(t, mustOpen(t, Options{Dir: dir}))
 	before, _ := os.ReadFile(filepath.Join(dir, identityName))
-	if err := os.Remove(filepath.Join(dir, databaseName)); err != nil {
+	if err := os.Remove(filepath.Join(dir, DatabaseName)); err != nil {
 		t.Fatal(err)
 	}
 	mustClose(t, mustOpen(t, Options{Dir: dir}))
@@ -148,7 +148,7 @@ func TestLeftOverFiles(t *testing.T) {
 		}
 	}
 	// A crash between the link and the removal of the temporary name.
-	if err := os.Link(filepath.Join(dir, databaseName), filepath.Join(dir, "jwksd.db.tmp-3")); err != nil {
+	if err := os.Link(filepath.Join(dir, DatabaseName), filepath.Join(dir, "jwksd.db.tmp-3")); err != nil {
 		t.Fatal(err)
 	}
 	mustClose(t, mustOpen(t, Options{Dir: dir}))
@@ -158,7 +158,7 @@ func TestLeftOverFiles(t *testing.T) {
 // tamper changes the closed database behind the store's back.
 func tamper(t *testing.T, dir string, fn func(tx *bbolt.Tx) error) {
 	t.Helper()
-	db, err := bbolt.Open(filepath.Join(dir, databaseName), 0o600, &bbolt.Options{Timeout: time.Second})
+	db, err := bbolt.Open(filepath.Join(dir, DatabaseName), 0o600, &bbolt.Options{Timeout: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,7 +230,7 @@ func TestTamperedEntries(t *testing.T) {
 // takes no cursor from before.
 func TestRestoredBackup(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
-	path := filepath.Join(dir, databaseName)
+	path := filepath.Join(dir, DatabaseName)
 	s := mustOpen(t, Options{Dir: dir})
 	v1, err := s.Swap(ctx, "a", "", []byte("1"))
 	if err != nil {
@@ -276,7 +276,7 @@ func TestPlaintextNowhere(t *testing.T) {
 		t.Error(err)
 	}
 	mustClose(t, s)
-	for _, name := range []string{databaseName, identityName} {
+	for _, name := range []string{DatabaseName, identityName} {
 		if content, err := os.ReadFile(filepath.Join(dir, name)); err != nil || bytes.Contains(content, canary) {
 			t.Errorf("%s holds a secret in plain text (%v)", name, err)
 		}

@@ -18,7 +18,7 @@ import (
 // readIdentity reads the age identity at path. fs.ErrNotExist if there is
 // none. No error contains a part of the file.
 func readIdentity(path string) (*age.X25519Identity, error) {
-	f, err := os.Open(path)
+	f, err := openAtOnce(path)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, err
@@ -32,6 +32,9 @@ func readIdentity(path string) (*age.X25519Identity, error) {
 	}
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("the identity file %s is not a regular file", path)
+	}
+	if uid, other := OwnedByOther(info); other {
+		return nil, fmt.Errorf("the identity file %s belongs to user %d, who knows it or could replace it; this jwksd runs as user %d: if the file is the right one, run `chown %d %s`", path, uid, os.Geteuid(), os.Geteuid(), path)
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
 		return nil, fmt.Errorf("the identity file %s is open to group or others (mode %04o): run `chmod 600 %s`, and if others had access to this machine, treat the keys as known to them", path, mode, path)
@@ -62,7 +65,7 @@ func createIdentity(path string, now time.Time) (*age.X25519Identity, error) {
 		return nil, fmt.Errorf("generating an identity: %w", err)
 	}
 	text := fmt.Appendf(nil, "# jwksd: decrypts the private keys in %s. Keep a copy elsewhere, and keep it secret.\n# created: %s\n# public key: %s\n%s\n",
-		databaseName, now.UTC().Format(time.RFC3339), identity.Recipient(), identity)
+		DatabaseName, now.UTC().Format(time.RFC3339), identity.Recipient(), identity)
 	defer clear(text)
 	err = createFile(path, func(f *os.File) error {
 		_, err := f.Write(text)

@@ -101,6 +101,26 @@ func lockHolder(info fs.FileInfo) int {
 	return 0
 }
 
+// openAtOnce opens a file for reading; a pipe without a writer does not keep
+// it waiting.
+func openAtOnce(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+}
+
+// OwnedByOther tells whether a file belongs to neither the user that this
+// process runs as nor root, and to whom.
+func OwnedByOther(info fs.FileInfo) (uid int, other bool) {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, false
+	}
+	uid = int(stat.Uid)
+	return uid, uid != 0 && uid != os.Geteuid()
+}
+
+// writableByOthers tells whether the mode lets group or others write.
+func writableByOthers(mode fs.FileMode) bool { return mode.Perm()&0o022 != 0 }
+
 // mayWrite says whether files can be created and replaced in dir, as far as
 // that is to be known without trying.
 func mayWrite(dir string) error {

@@ -18,8 +18,10 @@ import (
 	"github.com/jwksd/jwksd/keystore"
 )
 
+// DatabaseName is the name of the database in the directory of a store.
+const DatabaseName = "jwksd.db"
+
 const (
-	databaseName = "jwksd.db"
 	identityName = "identity.txt"
 	defaultScrub = 10 * time.Second
 )
@@ -104,7 +106,7 @@ func newStore(o Options) (*Store, error) {
 	}
 	s := &Store{
 		dir:          dir,
-		path:         filepath.Join(dir, databaseName),
+		path:         filepath.Join(dir, DatabaseName),
 		identityPath: o.Identity,
 		now:          o.Now,
 		interval:     o.ScrubInterval,
@@ -124,7 +126,8 @@ func newStore(o Options) (*Store, error) {
 }
 
 // prepareDir makes sure that dir is a directory in which files can be created
-// and replaced.
+// and replaced, by us and by nobody else: who can write there, or rename it,
+// could plant links to other people's files and have us write to them.
 func prepareDir(dir string) error {
 	if err := makeDir(dir); err != nil {
 		return advise(dir, err)
@@ -136,8 +139,40 @@ func prepareDir(dir string) error {
 	if !info.IsDir() {
 		return fmt.Errorf("%s is not a directory", dir)
 	}
+	if err := checkOwn(dir, info); err != nil {
+		return err
+	}
 	if err := mayWrite(dir); err != nil {
 		return advise(dir, err)
+	}
+	return nil
+}
+
+// checkOwn refuses a directory that others may write to or that belongs to
+// somebody else, and one that just anybody could move out of the way.
+func checkOwn(dir string, info fs.FileInfo) error {
+	if uid, other := OwnedByOther(info); other {
+		return fmt.Errorf("%s belongs to user %d, who could plant files there; this jwksd runs as user %d: run it as user %d, or change the owner (`chown -R %d %s`)", dir, uid, os.Geteuid(), uid, os.Geteuid(), dir)
+	}
+	if mode := info.Mode(); writableByOthers(mode) {
+		return fmt.Errorf("%s can be written to by group or others (mode %04o), who could plant files there: run `chmod go-w %s` and look for files that are not yours, or choose a new directory below it", dir, mode.Perm(), dir)
+	}
+	if link, err := os.Lstat(dir); err != nil {
+		return advise(dir, err)
+	} else if uid, other := OwnedByOther(link); other {
+		return fmt.Errorf("%s is a symbolic link of user %d, who could point it elsewhere: name the directory itself, or make the link yours (`chown -h %d %s`)", dir, uid, os.Geteuid(), dir)
+	}
+	resolved, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return advise(dir, err)
+	}
+	parent := filepath.Dir(resolved)
+	above, err := os.Stat(parent)
+	if err != nil {
+		return advise(parent, err)
+	}
+	if mode := above.Mode(); mode.Perm()&0o002 != 0 && mode&fs.ModeSticky == 0 {
+		return fmt.Errorf("anybody could replace %s, since everyone may write to %s (mode %04o, no sticky bit): run `chmod o-w %s`, or choose another directory", dir, parent, mode.Perm(), parent)
 	}
 	return nil
 }

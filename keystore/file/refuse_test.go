@@ -87,7 +87,7 @@ func makeOld(t testing.TB, dir string) {
 }
 
 func TestBadDatabase(t *testing.T) {
-	good, err := os.ReadFile(filepath.Join(filled(t), databaseName))
+	good, err := os.ReadFile(filepath.Join(filled(t), DatabaseName))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func TestBadDatabase(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				if err := os.WriteFile(filepath.Join(dir, databaseName), content, 0o600); err != nil {
+				if err := os.WriteFile(filepath.Join(dir, DatabaseName), content, 0o600); err != nil {
 					t.Fatal(err)
 				}
 				wantCorrupt(t, dir)
@@ -186,7 +186,7 @@ func wantCorrupt(t *testing.T, dir string) {
 		if !errors.Is(err, keystore.ErrCorrupt) {
 			t.Fatalf("Open: %v, want ErrCorrupt", err)
 		}
-		if !strings.Contains(err.Error(), filepath.Join(dir, databaseName)) || !strings.Contains(err.Error(), "put back a good copy") {
+		if !strings.Contains(err.Error(), filepath.Join(dir, DatabaseName)) || !strings.Contains(err.Error(), "put back a good copy") {
 			t.Errorf("the error does not help: %v", err)
 		}
 		wantUnchanged(t, dir, before)
@@ -217,7 +217,7 @@ func TestForeignDatabase(t *testing.T) {
 	}
 	t.Run("symbolic link", func(t *testing.T) {
 		dir := filled(t)
-		path := filepath.Join(dir, databaseName)
+		path := filepath.Join(dir, DatabaseName)
 		if err := errors.Join(os.Rename(path, path+".real"), os.Symlink(path+".real", path)); err != nil {
 			t.Fatal(err)
 		}
@@ -225,7 +225,7 @@ func TestForeignDatabase(t *testing.T) {
 	})
 	t.Run("directory", func(t *testing.T) {
 		dir := t.TempDir()
-		if err := os.Mkdir(filepath.Join(dir, databaseName), 0o700); err != nil {
+		if err := os.Mkdir(filepath.Join(dir, DatabaseName), 0o700); err != nil {
 			t.Fatal(err)
 		}
 		wantCorrupt(t, dir)
@@ -247,7 +247,7 @@ func TestDirIsFile(t *testing.T) {
 // TestDamage changes a good database at random. Either it is refused, or bbolt
 // can use it: nothing in between may pass the inspection.
 func TestDamage(t *testing.T) {
-	good, err := os.ReadFile(filepath.Join(filled(t), databaseName))
+	good, err := os.ReadFile(filepath.Join(filled(t), DatabaseName))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -324,7 +324,7 @@ func tryDamaged(t testing.TB, path string, content []byte) bool {
 }
 
 func FuzzInspect(f *testing.F) {
-	good, err := os.ReadFile(filepath.Join(filled(f), databaseName))
+	good, err := os.ReadFile(filepath.Join(filled(f), DatabaseName))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -389,7 +389,7 @@ func TestIdentityRefused(t *testing.T) {
 					t.Errorf("the error %q does not say %q", err, want)
 				}
 			}
-			if tt.name == "another" && !strings.Contains(err.Error(), filepath.Join(dir, databaseName)) {
+			if tt.name == "another" && !strings.Contains(err.Error(), filepath.Join(dir, DatabaseName)) {
 				t.Errorf("the error %q does not name the database", err)
 			}
 			if strings.Contains(err.Error(), mine.String()[len("AGE-SECRET-KEY-1"):30]) {

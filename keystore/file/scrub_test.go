@@ -18,7 +18,7 @@ import (
 // traces says whether any 32 bytes of what was stored are in the file.
 func traces(t *testing.T, dir string, stored []byte) bool {
 	t.Helper()
-	file, err := os.ReadFile(filepath.Join(dir, databaseName))
+	file, err := os.ReadFile(filepath.Join(dir, DatabaseName))
 	if err != nil {
 		t.Fatal(err)
 	}

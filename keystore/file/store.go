@@ -117,14 +117,14 @@ func (s *Store) commit(fn func(*bbolt.Tx) error) error {
 	}
 	if s.dirUnsynced { // otherwise a power cut could bring the replaced file back
 		if err := syncDir(s.dir); err != nil {
-			return advise(s.dir, err)
+			return unwritten(s.dir, err)
 		}
 		s.dirUnsynced = false
 	}
 	return s.guard(func() error {
 		tx, err := s.db.Begin(true)
 		if err != nil {
-			return advise(s.path, err)
+			return unwritten(s.path, err)
 		}
 		defer tx.Rollback() // does nothing after Commit
 		id := tx.ID()
@@ -145,7 +145,7 @@ func (s *Store) commitFailed(id int, cause error) error {
 	seen := id
 	_ = s.db.View(func(tx *bbolt.Tx) error { seen = tx.ID(); return nil })
 	if seen < id {
-		return advise(s.path, cause)
+		return unwritten(s.path, cause)
 	}
 	return s.fail(fmt.Errorf("%s: the last write may or may not survive: %w; check the disk, then restart jwksd", s.path, cause))
 }

@@ -15,6 +15,7 @@ import (
 const (
 	alarmStore    = "store"
 	alarmClock    = "clock"
+	alarmCopy     = "last_good"
 	alarmDocument = "document:"
 	alarmKey      = "key:"
 	alarmWork     = "work:"

@@ -1,6 +1,7 @@
 package rotator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,7 +57,11 @@ func (r *Rotator) Change(ctx context.Context, name string, op rotation.Operation
 		if prior, ok := ks.view.Load().State.Operation(op.ID); ok {
 			return prior, false, nil // the conflict was with our own write
 		}
-		if why := r.frozen(ks); why != nil {
+		why := r.frozen(ks)
+		if op.Kind == rotation.KindRevoke {
+			why = r.distrusted(ks) // a leak does not wait for the clock to be set
+		}
+		if why != nil {
 			return done, false, why
 		}
 		done, err = r.try(ctx, ks, op, fn)
@@ -143,7 +148,7 @@ func (r *Rotator) Ensure(ctx context.Context, name string, p rotation.Policy, by
 		return false, fmt.Errorf("loading keyset %s: %w", name, err)
 	}
 	if s, err := rotation.Decode(doc.Data); err == nil {
-		if err := r.checkFuture(s); err != nil {
+		if err := r.checkFuture(s, r.opt.Clock.Now()); err != nil {
 			return false, err
 		}
 	}
@@ -223,24 +228,37 @@ func (r *Rotator) neverWas(ctx context.Context, name string) error {
 
 // frozen returns why the keyset must not be changed now, or nil.
 func (r *Rotator) frozen(ks *keyset) error {
-	for _, name := range []string{alarmClock, alarmDocument + ks.name} {
-		if msg, on := r.alarmed(name); on {
-			return fmt.Errorf("%w: %s", ErrFrozen, msg)
-		}
+	if why := r.distrusted(ks); why != nil {
+		return why
+	}
+	if msg, on := r.alarmed(alarmClock); on {
+		return fmt.Errorf("%w: %s", ErrFrozen, msg)
 	}
 	if v := ks.view.Load(); v != nil {
-		return r.checkFuture(v.State)
+		return r.checkFuture(v.State, r.opt.Clock.Now())
 	}
 	return nil
 }
 
-// checkFuture refuses a document from the future: the clock must be behind.
-func (r *Rotator) checkFuture(s rotation.State) error {
-	now := r.opt.Clock.Now()
+// distrusted returns why what is known of the keyset must not be built upon, or
+// nil.
+func (r *Rotator) distrusted(ks *keyset) error {
+	if msg, on := r.alarmed(alarmDocument + ks.name); on {
+		return fmt.Errorf("%w: %s", ErrFrozen, msg)
+	}
+	if v := ks.view.Load(); v != nil && v.adopted {
+		return fmt.Errorf("%w: the store is out of reach since the start", ErrFrozen)
+	}
+	return nil
+}
+
+// checkFuture refuses a document from the future: the clock must be behind, or
+// was ahead when the document was written.
+func (r *Rotator) checkFuture(s rotation.State, now time.Time) error {
 	if skew := s.Policy.ClockSkew.Std(); !s.UpdatedAt.After(now.Add(2*skew + minSkew)) {
 		return nil
 	}
-	return fmt.Errorf("%w: the clock is behind: it says %s, but keyset %s was last changed at %s: set the clock right and start again",
+	return fmt.Errorf("%w: the clock says %s, but keyset %s was last changed at %s: set the clock right and restart; if it is right, it was ahead then: wait until that time has come, or restore a backup from before",
 		ErrFrozen, now.Format(time.RFC3339), s.Keyset, s.UpdatedAt.Format(time.RFC3339))
 }
 
@@ -248,14 +266,21 @@ func (r *Rotator) checkFuture(s rotation.State) error {
 // by more than the smallest skew that any keyset allows.
 func (r *Rotator) checkClock() {
 	limit := time.Duration(-1)
+	now := r.opt.Clock.Now()
+	var behind error
 	r.keysets.Range(func(_, v any) bool {
 		if view := v.(*keyset).view.Load(); view != nil {
 			if skew := view.State.Policy.ClockSkew.Std(); limit < 0 || skew < limit {
 				limit = skew
 			}
+			behind = cmp.Or(r.checkFuture(view.State, now), behind)
 		}
 		return true
 	})
+	if behind != nil {
+		r.alarm(alarmClock, "%v", behind)
+		return
+	}
 	if limit < 0 {
 		return
 	}

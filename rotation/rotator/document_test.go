@@ -106,7 +106,7 @@ func TestC62UnusableDocument(t *testing.T) {
 				}
 				fresh := config{store: store.Share()}.run(t)
 				settle()
-				if _, err := fresh.View(name); !errors.Is(err, rotator.ErrNoKeyset) {
+				if _, err := fresh.View(name); !errors.Is(err, rotator.ErrDocument) {
 					t.Fatal(err)
 				}
 				time.Sleep(3 * time.Minute)
@@ -396,6 +396,42 @@ func TestC62NothingIsFoundedOverOldPrivateKeys(t *testing.T) {
 		}
 		if _, err := open().Ensure(t.Context(), "another", p, "test"); err != nil {
 			t.Fatalf("a keyset that never was: %v", err)
+		}
+	})
+}
+
+// A leak does not wait for the clock to be set: a revocation goes through while
+// all other changes are frozen.
+func TestRevokeThroughAClockThatJumped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ahead := time.Duration(0)
+		began := time.Now()
+		c := clock.New(func() (time.Time, time.Duration) { return time.Now().Add(ahead), time.Since(began) })
+		store := keystoretest.NewMemory()
+		r := rotator.New(rotator.Options{Documents: store, Custody: custody.Local{Keys: store}, Clock: c, Sync: time.Second})
+		if _, err := r.Ensure(t.Context(), name, shortPolicy(), "test"); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ahead = time.Hour
+		if err := r.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := r.Change(t.Context(), name, operation("rotate", ""), rotate(true)); !errors.Is(err, rotator.ErrFrozen) {
+			t.Fatalf("a rotation while the clock is wrong: %v", err)
+		}
+		v, err := r.View(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		active, _ := v.State.Default(c.Now())
+		if _, _, err := r.Change(t.Context(), name, operation(rotation.KindRevoke, ""), revoke(active.KID)); err != nil {
+			t.Fatalf("a revocation while the clock is wrong: %v", err)
+		}
+		if v, _ := r.View(name); !v.State.Revoked(active.KID) {
+			t.Fatal("it is not revoked")
 		}
 	})
 }

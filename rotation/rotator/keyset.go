@@ -203,6 +203,7 @@ func (r *Rotator) install(ctx context.Context, ks *keyset, s rotation.State, ver
 		r.calmKeys(old, v)
 	}
 	if old == nil || old.version != version {
+		r.installs.Add(1)
 		r.calm(alarmWrite + ks.name) // somebody could write
 		r.dropSpares(ctx, ks, s)
 	}

@@ -4,10 +4,13 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/jwksd/jwksd/keystore"
 )
 
 // Reports keeps what each replica says of itself, for the others. It is a
@@ -77,7 +80,7 @@ func (c *recent) take() ([]string, bool) {
 func (r *Rotator) self(names []string, now time.Time) Report {
 	rep := Report{
 		Replica: r.opt.Replica, Role: r.opt.Role, Version: r.opt.Version,
-		At: now, SyncedAt: time.Unix(0, r.synced.Load()).UTC(), Generations: map[string]uint64{},
+		At: now, SyncedAt: r.knowsAll(), Generations: map[string]uint64{},
 	}
 	for _, name := range names {
 		if v, err := r.View(name); err == nil {
@@ -85,6 +88,19 @@ func (r *Rotator) self(names []string, now time.Time) Report {
 		}
 	}
 	return rep
+}
+
+// knowsAll is when the last look at the store began after which nothing was
+// left to load. A keyset that could not be loaded since holds it back.
+func (r *Rotator) knowsAll() time.Time {
+	at := r.synced.Load()
+	r.keysets.Range(func(_, v any) bool {
+		if behind := v.(*keyset).behind.Load(); behind != 0 {
+			at = min(at, behind)
+		}
+		return true
+	})
+	return time.Unix(0, at).UTC()
 }
 
 // report tells the other replicas where this one is, at once when something
@@ -149,6 +165,21 @@ func (r *Rotator) Replicas(ctx context.Context) ([]Report, error) {
 	return list, nil
 }
 
+// leaveTimeout bounds the farewell of a replica that stops.
+const leaveTimeout = 2 * time.Second
+
+// leave takes this replica's report back, so that nobody waits for it.
+func (r *Rotator) leave(ctx context.Context) {
+	if r.opt.Reports == nil || r.opt.ReadOnly {
+		return // a publisher's policy does not let it delete
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+	defer cancel()
+	if err := r.opt.Reports.DropReport(ctx, r.opt.Replica); err != nil {
+		r.log.Debug("taking the report back failed", "error", err)
+	}
+}
+
 // forgetAfter is when the report of a silent replica is deleted.
 const forgetAfter = 24 * time.Hour
 
@@ -164,36 +195,85 @@ func (rep Report) runs(keyset string, generation uint64, since time.Time) bool {
 // awaitEvery is the pause between two looks at the reports.
 const awaitEvery = 100 * time.Millisecond
 
-// Await waits until every live replica runs the keyset's generation, or ctx
-// ends. It returns the replicas that do and those that did not say so.
-func (r *Rotator) Await(ctx context.Context, keyset string, generation uint64) (confirmed, missing []string, err error) {
+// Confirmation tells which replicas run a generation, by name.
+type Confirmation struct {
+	Confirmed []string
+	// Missing are alive and did not say that they do.
+	Missing []string
+	// Silent did not report lately and are not waited for. One that runs all
+	// the same, cut off from the store, may act on what it knows until
+	// max_staleness is over.
+	Silent []string
+}
+
+// Await waits until every live replica runs the keyset's generation, which is in
+// the store, or ctx ends. With an error, the others' reports could not be read
+// and nobody knows what is missing.
+func (r *Rotator) Await(ctx context.Context, keyset string, generation uint64) (Confirmation, error) {
 	v, err := r.View(keyset)
 	if err != nil {
-		return nil, nil, err
+		return Confirmation{}, err
 	}
-	since := r.opt.Clock.Now().Add(2 * v.State.Policy.ClockSkew.Std())
+	now := r.opt.Clock.Now()
+	since := now.Add(2 * v.State.Policy.ClockSkew.Std())
+	forgotten := now.Add(-v.State.Policy.MaxStaleness.Std())
 	tick := time.NewTicker(awaitEvery)
 	defer tick.Stop()
-	for {
+	var latest Confirmation
+	for seen := false; ; {
 		reports, err := r.Replicas(ctx)
-		if err == nil {
-			confirmed, missing = nil, nil
-			for _, rep := range reports {
-				switch {
-				case rep.runs(keyset, generation, since):
-					confirmed = append(confirmed, rep.Replica)
-				case rep.Live(r.opt.Clock.Now()):
-					missing = append(missing, rep.Replica)
-				}
+		switch {
+		case err == nil:
+			seen = true
+			latest = r.confirm(reports, keyset, generation, since, forgotten)
+			if len(latest.Missing) == 0 {
+				return latest, nil
 			}
-			if len(missing) == 0 {
-				return confirmed, nil, nil
-			}
+		case !seen:
+			latest = r.confirm(reports, keyset, generation, since, forgotten)
+		case ctx.Err() != nil:
+			err = nil // what was read before is as good
 		}
 		select {
 		case <-ctx.Done():
-			return confirmed, missing, err
+			return latest, err
 		case <-tick.C:
 		}
 	}
+}
+
+// confirm sorts the replicas by what they say of the keyset's generation.
+func (r *Rotator) confirm(reports []Report, keyset string, generation uint64, since, forgotten time.Time) Confirmation {
+	var c Confirmation
+	now := r.opt.Clock.Now()
+	for _, rep := range reports {
+		switch {
+		case rep.runs(keyset, generation, since), rep.Replica == r.opt.Replica && r.runs(keyset, generation):
+			c.Confirmed = append(c.Confirmed, rep.Replica)
+		case rep.Live(now):
+			c.Missing = append(c.Missing, rep.Replica)
+		case rep.At.After(forgotten):
+			c.Silent = append(c.Silent, rep.Replica)
+		}
+	}
+	return c
+}
+
+// runs tells whether this replica has that generation in view.
+func (r *Rotator) runs(keyset string, generation uint64) bool {
+	v, err := r.View(keyset)
+	return err == nil && v.State.Generation >= generation
+}
+
+// Known tells whether the keyset has a document in the store, and takes that
+// over at once if this replica does not know it yet.
+func (r *Rotator) Known(ctx context.Context, name string) (bool, error) {
+	_, err := r.opt.Documents.Load(ctx, name)
+	switch {
+	case errors.Is(err, keystore.ErrNotFound):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("loading keyset %s: %w", name, err)
+	}
+	return true, r.refresh(ctx, name)
 }

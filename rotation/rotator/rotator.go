@@ -12,6 +12,7 @@ package rotator
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -99,6 +100,11 @@ var (
 	ErrUnconfirmed = errors.New("the store did not confirm the change")
 	// ErrKeyReused: an idempotency key came back with another request.
 	ErrKeyReused = errors.New("the idempotency key was used for another request")
+	// ErrPartial: the store was read, but not every keyset could be loaded.
+	ErrPartial = errors.New("not every keyset could be loaded")
+	// ErrDocument: the keyset is there, but its state document cannot be used
+	// and no good one is known.
+	ErrDocument = errors.New("the keyset's state document cannot be used")
 	// ErrReadOnly: this replica publishes only.
 	ErrReadOnly = errors.New("this replica publishes only")
 )
@@ -110,9 +116,11 @@ type Rotator struct {
 	log     *slog.Logger
 	keysets sync.Map // name to *keyset
 	synced  atomic.Int64
-	kick    chan struct{}
-	slots   chan struct{}
-	working sync.WaitGroup
+	// installs counts the documents that came into view.
+	installs atomic.Uint64
+	kick     chan struct{}
+	slots    chan struct{}
+	working  sync.WaitGroup
 
 	// Owned by the goroutine of Run.
 	cursor   keystore.Cursor
@@ -143,6 +151,7 @@ func New(opt Options) *Rotator {
 // Run syncs with the store and does what is due until ctx ends; it returns when
 // all work has stopped.
 func (r *Rotator) Run(ctx context.Context) {
+	defer r.leave(ctx)
 	defer r.working.Wait()
 	tick := time.NewTicker(r.opt.Sync)
 	defer tick.Stop()
@@ -188,9 +197,10 @@ func (r *Rotator) Sync(ctx context.Context) error {
 	r.synced.Store(start.UnixNano())
 	if failed != nil {
 		r.alarm(alarmStore, "%v", failed)
-		return failed
+		return fmt.Errorf("%w: %w", ErrPartial, failed)
 	}
 	r.calm(alarmStore)
+	r.calmCopy()
 	return nil
 }
 
@@ -262,8 +272,11 @@ func (r *Rotator) wake() {
 // taking one is a lookup and an atomic load.
 func (r *Rotator) View(name string) (*View, error) {
 	if ks, ok := r.lookup(name); ok {
-		if v := ks.view.Load(); v != nil && !v.State.Gone() {
+		switch v := ks.view.Load(); {
+		case v != nil && !v.State.Gone():
 			return v, nil
+		case v == nil && ks.suspect.Load():
+			return nil, ErrDocument
 		}
 	}
 	return nil, ErrNoKeyset
@@ -298,10 +311,11 @@ func (r *Rotator) FreshAt(v *View) time.Time {
 	return time.Unix(0, r.synced.Load()).UTC()
 }
 
-// Fresh returns ErrStale if this replica must no longer act on the view.
+// Fresh returns an error if this replica must not sign by the view: ErrStale if
+// it was not refreshed in time, ErrFrozen if the clock is behind the document.
 func (r *Rotator) Fresh(v *View, now time.Time) error {
 	if now.Sub(r.FreshAt(v)) > v.State.Policy.MaxStaleness.Std() {
 		return ErrStale
 	}
-	return nil
+	return r.checkFuture(v.State, now)
 }
