@@ -24,7 +24,7 @@ lint: $(BIN)/staticcheck
 	$(BIN)/staticcheck ./...
 
 race: $(CACHE)/node
-	go test -race -timeout 18m ./...
+	umask 022; go test -race -timeout 18m ./...
 
 FUZZTIME ?= 1m
 fuzz: ## Run every fuzz target for FUZZTIME each
@@ -46,8 +46,8 @@ bench: $(BIN)/benchstat ## Measure; the table compares within one run
 clean: ## Delete what was built
 	rm -rf bin $(CACHE) $(NODE)/node_modules
 
-# Tools are built from nested modules of their own, so that the product's
-# go.mod stays small.
+# Tools are in nested modules of their own,
+# so that the product's go.mod stays small.
 $(BIN)/staticcheck: tools/lint/go.mod
 	@mkdir -p $(BIN)
 	cd tools/lint && go build -o ../../$@ honnef.co/go/tools/cmd/staticcheck

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/jwksd/jwksd/api/wire"
 	"github.com/jwksd/jwksd/rotation"
@@ -45,7 +47,7 @@ func (s *Server) rotate(c *call) error {
 	if err != nil {
 		return err
 	}
-	out := changed(c.keyset, done, replayed, v.State.Policy)
+	out := s.changed(c.keyset, done, replayed, v.State.Policy)
 	if err := json.Unmarshal(done.Result, &out.Promoted); err != nil {
 		return fmt.Errorf("reading the result of operation %s: %w", done.ID, err)
 	}
@@ -92,8 +94,12 @@ func (s *Server) revoke(c *call) error {
 	if err := json.Unmarshal(done.Result, &result); err != nil {
 		return fmt.Errorf("reading the result of operation %s: %w", done.ID, err)
 	}
-	s.log.Warn("revoked", "keyset", c.keyset, "by", c.caller.Name, "kid", req.KID, "all", req.All, "reason", req.Reason, "replayed", replayed)
-	out := revocation(c.keyset, done, replayed, v.State, result)
+	var kids []string
+	for _, t := range result.Revoked {
+		kids = append(kids, t.KID)
+	}
+	s.log.Warn("revoked", "keyset", c.keyset, "by", c.caller.Name, "kids", kids, "all", req.All, "reason", req.Reason, "replayed", replayed)
+	out := s.revocation(c.keyset, done, replayed, v.State, result)
 	s.confirm(c, &out, req.Wait)
 	return c.answer(http.StatusOK, out)
 }
@@ -121,14 +127,14 @@ func (s *Server) dryRevoke(c *call, st rotation.State, req wire.RevokeRequest, o
 		return err
 	}
 	done := rotation.Operation{At: now, Generation: next.Generation}
-	out := revocation(c.keyset, done, false, st, result)
+	out := s.revocation(c.keyset, done, false, st, result)
 	out.DryRun = true
 	return c.answer(http.StatusOK, out)
 }
 
 // revocation builds the answer of a revocation.
-func revocation(keyset string, done rotation.Operation, replayed bool, before rotation.State, r rotation.Revocation) wire.Change {
-	out := changed(keyset, done, replayed, before.Policy)
+func (s *Server) revocation(keyset string, done rotation.Operation, replayed bool, before rotation.State, r rotation.Revocation) wire.Change {
+	out := s.changed(keyset, done, replayed, before.Policy)
 	out.Revoked, out.Promoted = revoked(r.Revoked), r.Promoted
 	out.TrustedUntil, out.FlushAt = r.TrustedUntil, r.FlushAt
 	out.Warnings = append(leadWarnings(r.Promoted, before),
@@ -136,11 +142,15 @@ func revocation(keyset string, done rotation.Operation, replayed bool, before ro
 	return out
 }
 
-func changed(keyset string, done rotation.Operation, replayed bool, p rotation.Policy) wire.Change {
-	return wire.Change{
+func (s *Server) changed(keyset string, done rotation.Operation, replayed bool, p rotation.Policy) wire.Change {
+	out := wire.Change{
 		Keyset: keyset, Generation: done.Generation, Operation: done.ID, At: done.At, Replayed: replayed,
-		EverywhereBy: done.At.Add(p.MaxStaleness.Std()),
+		EverywhereBy: done.At, // this replica acts on it already
 	}
+	if s.opt.Shared {
+		out.EverywhereBy = done.At.Add(p.MaxStaleness.Std())
+	}
+	return out
 }
 
 // leadWarnings says what a key that signs without its full lead means.
@@ -163,7 +173,17 @@ func checkReason(reason string) error {
 	if len(reason) > maxReason {
 		return &failure{status: http.StatusBadRequest, code: "invalid_reason", detail: fmt.Sprintf("the reason is over %d bytes", maxReason), field: "reason"}
 	}
+	if !printable(reason) {
+		return &failure{status: http.StatusBadRequest, code: "invalid_reason", detail: "the reason has a control character, or another that does not show", hint: "write it in one line of plain text", field: "reason"}
+	}
 	return nil
+}
+
+// printable tells whether all of the text shows where it is read later, in a
+// terminal say: no control characters, nothing that turns the direction of
+// writing, no spaces but the ordinary one.
+func printable(text string) bool {
+	return utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 func checkRevoke(req wire.RevokeRequest) error {
@@ -207,8 +227,13 @@ func (c *call) operation(kind string, req any, wait *rotation.Duration) (rotatio
 		return op, err
 	}
 	key := c.r.Header.Get("Idempotency-Key")
-	if len(key) > 255 {
+	switch {
+	case len(c.r.Header["Idempotency-Key"]) > 1:
+		return op, badRequest("duplicate_header", "the request has more than one Idempotency-Key header")
+	case len(key) > 255:
 		return op, badRequest("invalid_idempotency_key", "the Idempotency-Key is over 255 bytes")
+	case !printable(key):
+		return op, badRequest("invalid_idempotency_key", "the Idempotency-Key has a character that does not show")
 	}
 	if key != "" {
 		op.Key = digest(key)

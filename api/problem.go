@@ -60,6 +60,8 @@ func sentinels() []struct {
 		{rotator.ErrStale, failure{status: 503, code: "stale", hint: "the store has been out of reach for longer than max_staleness; look at the daemon's log", retryAfter: 5 * time.Second}},
 		{rotator.ErrFrozen, failure{status: 503, code: "frozen", retryAfter: 5 * time.Second}},
 		{rotator.ErrUnconfirmed, failure{status: 503, code: "unconfirmed", detail: rotator.ErrUnconfirmed.Error(), hint: "the change may have been written; look at the status, or repeat the request with the same Idempotency-Key", retryAfter: time.Second}},
+		// Behind ErrUnconfirmed: a write before this one may have arrived.
+		{keystore.ErrNotWritten, failure{status: 503, code: "not_written", detail: "the key store takes no writes now, as when it is full; nothing was changed", hint: "free space on the store, or make it writable again; the daemon's log says more; signing and publishing go on"}},
 		{rotator.ErrKeyReused, failure{status: 422, code: "idempotency_key_reused", hint: "choose a new Idempotency-Key for a new request"}},
 		{rotator.ErrNoLane, failure{status: 400, code: "no_active_key", hint: "ask without alg, or for one of the algorithms in the keyset's status", field: "alg"}},
 		{rotator.ErrUnusable, failure{status: 503, code: "key_unusable", hint: "revoke the key so that its standby takes over", retryAfter: 5 * time.Second}},
@@ -89,6 +91,10 @@ func explain(err error) *failure {
 	var early *rotation.NotReadyError
 	if errors.As(err, &early) {
 		return &failure{status: http.StatusConflict, code: "lead_not_reached", detail: early.Error(), earliest: early.Earliest}
+	}
+	var full *rotation.SetFullError
+	if errors.As(err, &full) {
+		return &failure{status: http.StatusConflict, code: "set_full", detail: full.Error(), earliest: full.Earliest}
 	}
 	for _, row := range sentinels() {
 		if errors.Is(err, row.err) {

@@ -170,7 +170,7 @@ var errInternals = errors.New("dial tcp 10.9.8.7:8200: connection refused")
 func rigOptions(r *rig) api.Options {
 	return api.Options{
 		Keysets: r.rotator, Auth: api.NewTokens(rigCallers()), Now: r.clock.Now,
-		Log: slog.New(slog.NewJSONHandler(r.log, nil)), Version: "test",
+		Log: slog.New(slog.NewJSONHandler(r.log, nil)), Version: "test", Shared: true,
 	}
 }
 

@@ -46,6 +46,9 @@ type Options struct {
 	// Configured returns the policies in the configuration of this replica, by
 	// keyset.
 	Configured func() map[string]rotation.Policy
+	// Shared: other replicas use the same store, and may act on what they know
+	// until max_staleness is over.
+	Shared bool
 	// ReadOnly: this replica publishes only, and neither signs nor changes
 	// anything.
 	ReadOnly bool
@@ -56,6 +59,8 @@ type Server struct {
 	opt  Options
 	log  *slog.Logger
 	auth atomic.Pointer[Authenticator]
+
+	denials denials
 }
 
 // New returns a server; it is an http.Handler.
@@ -155,13 +160,27 @@ func (s *Server) fail(c *call, f *failure, err error) {
 	case f.status >= 500:
 		s.log.Error("request failed", "method", c.r.Method, "path", clip(c.r.URL.Path), "code", f.code, "error", err)
 	case f.status == http.StatusUnauthorized || f.status == http.StatusForbidden:
-		name := ""
-		if c.caller != nil {
-			name = c.caller.Name
-		}
-		s.log.Warn("request denied", "method", c.r.Method, "path", clip(c.r.URL.Path), "code", f.code, "caller", name, "remote", c.r.RemoteAddr)
+		s.denied(c, f.code)
 	}
 	f.write(c.w)
+}
+
+// denied logs a denial, unless the log has just heard of one like it: anybody
+// who reaches the listener can cause denials, as fast as they like.
+func (s *Server) denied(c *call, code string) {
+	name := ""
+	if c.caller != nil {
+		name = c.caller.Name
+	}
+	tell, more := s.denials.note(denial{code, name}, s.opt.Now())
+	if !tell {
+		return
+	}
+	args := []any{"method", clip(c.r.Method), "path", clip(c.r.URL.Path), "code", code, "caller", name, "remote", c.r.RemoteAddr}
+	if more > 0 {
+		args = append(args, "unlogged", more) // like this one, since the line before
+	}
+	s.log.Warn("request denied", args...)
 }
 
 // clip shortens a stranger's text for the log.
@@ -174,6 +193,10 @@ func clip(text string) string {
 }
 
 func (s *Server) serve(c *call) error {
+	// Whoever filters requests in front of us may take the other one.
+	if len(c.r.Header["Authorization"]) > 1 {
+		return badRequest("duplicate_header", "the request has more than one Authorization header")
+	}
 	var err error
 	if c.caller, err = (*s.auth.Load()).Authenticate(c.r.Context(), c.r); err != nil {
 		return err

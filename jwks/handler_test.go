@@ -265,6 +265,12 @@ func TestC43ErrorsAreNotCached(t *testing.T) {
 		"/tenant-1/.WELL-KNOWN/jwks.json":      {404, "unknown_path"},
 		"/.well-known" + path + "?keyset=x":    {404, "unknown_path"},
 		"/tenant-1%2f.well-known/jwks.json%20": {404, "unknown_path"},
+		"/default%2f.well-known/jwks.json":     {404, "unknown_path"},
+		"/default%2F.well-known/jwks.json":     {404, "unknown_path"},
+		"/default/%2ewell-known/jwks.json":     {404, "unknown_path"},
+		"/default/%2E%2e/default" + path:       {404, "unknown_path"},
+		"/%64efault" + path:                    {404, "unknown_path"},
+		"/%2ewell-known/jwks.json":             {404, "unknown_path"},
 	} {
 		var r *http.Response
 		if target[0] == 'x' { // no server lets such a path through

@@ -4,10 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/jwksd/jwksd/internal/strictjson"
 )
 
 // Bounds on what is parsed; larger input is refused before it is read.
@@ -131,38 +132,7 @@ func entries(data []byte) ([]members, error) {
 // members is a JSON object, its values unread.
 type members map[string]jsontext.Value
 
-// object reads a JSON object and nothing after it. Duplicate names and invalid
-// UTF-8 at any depth are errors: two readers could understand such an object
-// in two ways.
-func object(data []byte) (members, error) {
-	dec := jsontext.NewDecoder(bytes.NewReader(data))
-	if dec.PeekKind() != '{' {
-		return nil, errors.New("not a JSON object")
-	}
-	if _, err := dec.ReadToken(); err != nil {
-		return nil, err
-	}
-	m := make(members)
-	for dec.PeekKind() != '}' {
-		name, err := dec.ReadToken()
-		if err != nil {
-			return nil, err
-		}
-		key := name.String()
-		value, err := dec.ReadValue()
-		if err != nil {
-			return nil, err
-		}
-		m[key] = value.Clone()
-	}
-	if _, err := dec.ReadToken(); err != nil {
-		return nil, err
-	}
-	if _, err := dec.ReadToken(); err != io.EOF {
-		return nil, errors.New("more data after the JSON object")
-	}
-	return m, nil
-}
+func object(data []byte) (members, error) { return strictjson.Object(data) }
 
 // text returns a member that must be a string. Absent is not an error here.
 func (m members) text(name string) (string, error) {

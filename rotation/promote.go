@@ -34,9 +34,65 @@ func (e *NotReadyError) Error() string {
 // ErrNoLane: the algorithm is not in the keyset's policy.
 var ErrNoLane = errors.New("no such algorithm in the keyset's policy")
 
+// maxForced is how many keys beyond its schedule's a lane may publish before a
+// rotation without lead is refused: every one makes every answer longer, and
+// verifiers bound what they read.
+const maxForced = 32
+
+// ErrSetFull: the lane publishes too many keys already for one more to be forced.
+var ErrSetFull = errors.New("the set is full of keys of forced rotations")
+
+// SetFullError is ErrSetFull with its particulars.
+type SetFullError struct {
+	Algorithm string
+	Keys      int
+	Earliest  time.Time // when enough keys will have left; zero if not known yet
+}
+
+// Error says what to do.
+func (e *SetFullError) Error() string {
+	when := "when enough of them have left"
+	if !e.Earliest.IsZero() {
+		when = "at " + e.Earliest.Format(time.RFC3339) + ", when enough of them have left"
+	}
+	return fmt.Sprintf("lane %s publishes %d keys already, each until its last token has expired: rotate without force once the standby has its lead, force it %s, or revoke the key if it is compromised", e.Algorithm, e.Keys, when)
+}
+
+// Unwrap returns ErrSetFull.
+func (e *SetFullError) Unwrap() error { return ErrSetFull }
+
+// full refuses one more rotation without lead if the lane publishes as many keys
+// beyond its schedule's as it may.
+func (s State) full(l Lane, now time.Time) error {
+	scheduled, published := s.Bound(l), 0
+	var leave []time.Time
+	for _, k := range l.Keys {
+		if k.OffSchedule {
+			scheduled-- // the bound leaves room for it
+		}
+		if k.RemoveAt.IsZero() || k.RemoveAt.After(now) {
+			published++
+		}
+		if k.RemoveAt.After(now) {
+			leave = append(leave, k.RemoveAt)
+		}
+	}
+	excess := published - scheduled - maxForced // how many must leave, less one
+	if excess < 0 {
+		return nil
+	}
+	e := &SetFullError{Algorithm: l.Algorithm, Keys: published}
+	slices.SortFunc(leave, time.Time.Compare)
+	if excess < len(leave) {
+		e.Earliest = leave[excess]
+	}
+	return e
+}
+
 // Promote makes the standby key of each of the lanes (all of the policy's, if
 // none is named) active now. Without force it refuses with a NotReadyError, and
-// changes nothing, if one of them lacks its lead.
+// changes nothing, if one of them lacks its lead; with force, with a
+// SetFullError if there are too many such keys already.
 func (s State) Promote(algs []string, force bool, now time.Time, op Operation) (State, []Promotion, error) {
 	if s.Closed != nil {
 		return State{}, nil, ErrClosed
@@ -59,6 +115,11 @@ func (s State) Promote(algs []string, force bool, now time.Time, op Operation) (
 			return State{}, nil, &NotReadyError{Algorithm: alg, Earliest: stamp(now).Add(next.leadAt(now))}
 		case !l.Keys[chosen].ready(now) && !force:
 			return State{}, nil, next.notReady(l.Keys[chosen], now)
+		}
+		if !l.Keys[chosen].ready(now) {
+			if err := next.full(*l, now); err != nil {
+				return State{}, nil, err
+			}
 		}
 		done = append(done, l.promote(chosen, now, next.everywhere(now)))
 	}

@@ -2,8 +2,9 @@ package signer
 
 import (
 	"bytes"
-	"unicode"
 	"unicode/utf8"
+
+	"github.com/jwksd/jwksd/internal/strictjson"
 )
 
 // Many verifiers read claims into structures without regard to letter case
@@ -30,31 +31,10 @@ func (s *scanner) foldName(name []byte) []byte {
 	s.folded = append(s.folded, name[:i]...)
 	for i < len(name) {
 		r, n := utf8.DecodeRune(name[i:])
-		s.folded = utf8.AppendRune(s.folded, foldRune(r))
+		s.folded = utf8.AppendRune(s.folded, strictjson.FoldRune(r))
 		i += n
 	}
 	return s.folded[from:len(s.folded):len(s.folded)]
-}
-
-// foldRune gives the least of the runes that differ by simple case folding
-// only, in lower case if it is an ASCII letter: 's' for 'S' and U+017F, 'k'
-// for 'K' and U+212A.
-func foldRune(r rune) rune {
-	for r >= utf8.RuneSelf {
-		next := unicode.SimpleFold(r)
-		if next == r {
-			return r
-		}
-		if next < r { // the orbit begins again
-			r = next
-			break
-		}
-		r = next
-	}
-	if 'A' <= r && r <= 'Z' {
-		r += 'a' - 'A'
-	}
-	return r
 }
 
 // misspelt refuses a registered claim that is not spelt exactly as it is

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 	"unicode"
-	"unicode/utf8"
 )
 
 // scanClaims scans one claims set.
@@ -139,22 +138,6 @@ func TestC12ClaimsDifferByMoreThanCase(t *testing.T) {
 		t.Fatalf("%v, %+v", err, items)
 	}
 	wantCode(t, items[1].Err, CodeAmbiguousMember)
-}
-
-// Two runes have one key if and only if EqualFold takes them for each other.
-func TestC12KeysFoldAsEqualFold(t *testing.T) {
-	for r := rune(0); r <= unicode.MaxRune; r++ {
-		if !utf8.ValidRune(r) {
-			continue
-		}
-		key := foldRune(r)
-		if next := unicode.SimpleFold(r); key != r && !strings.EqualFold(string(key), string(r)) || foldRune(next) != key {
-			t.Fatalf("%U has the key %U, and %U has %U", r, key, next, foldRune(next))
-		}
-		if utf8.RuneLen(key) > utf8.RuneLen(r) {
-			t.Fatalf("the key of %U is longer", r)
-		}
-	}
 }
 
 // Claims in camel case cost one allocation, however many there are.

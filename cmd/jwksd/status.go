@@ -68,7 +68,7 @@ func (a *app) writeStatus(list wire.Keysets, wide bool) error {
 	if r := list.Daemon.Config; r != nil && !r.OK {
 		fmt.Fprintf(a.out, "CONFIGURATION rejected at %s, the old one is in force:\n", clockText(r.At))
 		for line := range strings.Lines(r.Error) {
-			fmt.Fprintln(a.out, clean(strings.TrimRight(line, "\n")))
+			fmt.Fprintln(a.out, "  "+clean(strings.TrimRight(line, "\n")))
 		}
 	}
 	if err := a.writeReplicas(list.Daemon); err != nil {

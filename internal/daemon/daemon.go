@@ -92,7 +92,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 		Keysets: d.rotator, Auth: auth, Now: d.clock.Now, Log: opt.Log,
 		Version: opt.Version, Reload: d.reload.Load,
 		Defaults: d.defaults, Custodies: custodies(opt.Config), Configured: d.configured,
-		ReadOnly: opt.Config.Role == config.RolePublisher,
+		ReadOnly: opt.Config.Role == config.RolePublisher, Shared: d.store.reports != nil,
 	})
 	if err = d.begin(ctx); err == nil {
 		err = d.serve(ctx)

@@ -12,7 +12,7 @@ import (
 
 // commands that a user may type.
 func commands() []string {
-	return []string{"serve", "check", "status", "plan", "rotate", "revoke", "sign", "verify", "version"}
+	return []string{"serve", "check", "migrate", "status", "plan", "rotate", "revoke", "apply", "delete", "sign", "verify", "version", "completion", "help"}
 }
 
 // TestHelp wants every command to explain itself, with an example.
@@ -78,7 +78,11 @@ func TestCommandLine(t *testing.T) {
 	token := strings.TrimSpace(d.cli("sign", "--sub", "alice", "--aud", "api").out)
 	tokenFile := filepath.Join(t.TempDir(), "token.jwt")
 	writeText(t, tokenFile, token+"\n")
-	fill := strings.NewReplacer("TOKEN", token, "FILE", tokenFile, "KID", d.sign("default", "", "").KID,
+	wrong := filepath.Join(t.TempDir(), "wrong")
+	if err := os.WriteFile(wrong, []byte(strings.Repeat("w", 43)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fill := strings.NewReplacer("WRONG", wrong, "TOKEN", token, "FILE", tokenFile, "KID", d.sign("default", "", "").KID,
 		"CONFIG", d.config, "URL", d.setURL("default"))
 
 	const jws = `^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\n$`
@@ -110,6 +114,8 @@ func TestCommandLine(t *testing.T) {
 		{args: "sign --claims {", status: 1, stderr: `no JSON`},
 		{args: "sign --alg RS256", status: 1, stderr: `jwksd: hint: `},
 		{args: "sign --keyset nope", status: 1, stderr: `no such keyset\njwksd: hint: `},
+		{args: "rotate --alg RS256", status: 1, stderr: `^jwksd: keyset default has no algorithm RS256\njwksd: hint: `},
+		{args: "status --token-file WRONG", status: 1, stderr: `^jwksd: no valid credentials\njwksd: hint: check --token-file`},
 		{args: "status --keyset nope", status: 1, stderr: `no keyset "nope"`},
 		{args: "status --server http://127.0.0.1:1", status: 1, stderr: `^jwksd: no answer from http://127.0.0.1:1: .*\njwksd: hint: is it running`},
 		{args: "status", env: []string{"JWKSD_DATA_DIR=/nowhere"}, status: 1, stderr: `no daemon has run with the data directory /nowhere: start one with jwksd serve`},
@@ -117,6 +123,8 @@ func TestCommandLine(t *testing.T) {
 		{args: "check --config /nowhere/c.yaml", status: 1, stderr: `^jwksd: /nowhere/c.yaml: there is no such file`},
 
 		{args: "statsu", status: 2, stderr: `^jwksd: there is no command "statsu", did you mean status\?\njwksd: see: jwksd --help\n$`},
+		{args: "help rotat", status: 2, stderr: `^jwksd: there is no command "rotat", did you mean rotate\?\njwksd: see: jwksd --help\n$`},
+		{args: "completion foo", status: 2, stderr: `there is no shell "foo"\njwksd: see: jwksd completion --help\n$`},
 		{args: "status --bogus", status: 2, stderr: `unknown flag: --bogus\njwksd: see: jwksd status --help\n$`},
 		{args: "status --output yaml", status: 2, stderr: `"yaml": choose text or json`},
 		{args: "rotate now", status: 2, stderr: `unexpected argument "now"`},
@@ -189,6 +197,30 @@ func TestAnswersInJSON(t *testing.T) {
 		}
 		if r.stderr != "" {
 			t.Errorf("jwksd %s -o json says %q", c.args, r.stderr)
+		}
+	}
+}
+
+// TestRevokedTwice: a revocation can be repeated, with a short kid too, and one
+// with the same idempotency key is the same.
+func TestRevokedTwice(t *testing.T) {
+	t.Parallel()
+	d := startDaemon(t, calm(t.TempDir()))
+	kid := d.sign("default", "", "").KID
+	for _, c := range []struct {
+		kid, key string
+		status   int
+		says     string
+	}{
+		{kid[:8], "once", 0, kid + " is revoked"},
+		{kid, "once", 0, "done before with this idempotency key"},
+		{kid[:8], "once", 0, "done before with this idempotency key"},
+		{kid[:8], "other", 1, "revoked already"},
+		{kid, "other", 1, "revoked already"},
+	} {
+		r := d.cli("revoke", "--yes", "--reason", "drill", "--idempotency-key", c.key, "--", c.kid)
+		if r.status != c.status || !strings.Contains(r.out+r.stderr, c.says) {
+			t.Errorf("revoking %s as %s: status %d\n%s%s", c.kid, c.key, r.status, r.out, r.stderr)
 		}
 	}
 }

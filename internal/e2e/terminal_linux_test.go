@@ -6,8 +6,11 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -101,5 +104,131 @@ func TestRevokeAsks(t *testing.T) {
 	}
 	if got := d.keyset("default"); len(got.Revoked) != 1 || got.Revoked[0].KID != kid {
 		t.Errorf("after a yes these are revoked: %v", got.Revoked)
+	}
+}
+
+// interruption is what ^C sends, or its nearest kin where the tests run in the
+// background and hand down that it is ignored.
+func interruption() syscall.Signal {
+	if signal.Ignored(syscall.SIGINT) {
+		return syscall.SIGTERM
+	}
+	return syscall.SIGINT
+}
+
+// endsBy sends the signal and wants the process to end by it.
+func endsBy(t *testing.T, c *exec.Cmd, sig syscall.Signal) {
+	t.Helper()
+	c.Process.Signal(sig)
+	timer := time.AfterFunc(patience, func() { c.Process.Kill() })
+	defer timer.Stop()
+	c.Wait()
+	if ws := c.ProcessState.Sys().(syscall.WaitStatus); !ws.Signaled() || ws.Signal() != sig {
+		t.Errorf("%v after %s: %s", c.Args[1:], sig, c.ProcessState)
+	}
+}
+
+// waitsIn waits until the process does nothing but wait.
+func waitsIn(t *testing.T, c *exec.Cmd) {
+	t.Helper()
+	stat := fmt.Sprintf("/proc/%d/stat", c.Process.Pid)
+	quiet := 0
+	eventually(t, "a process that waits", func() bool {
+		data, err := os.ReadFile(stat)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rest, _ := strings.Cut(string(data), ") ")
+		if strings.HasPrefix(rest, "S") {
+			quiet++
+		} else {
+			quiet = 0
+		}
+		return quiet > 30
+	})
+}
+
+// TestInterruptedInput: ^C ends a command that waits for its input.
+func TestInterruptedInput(t *testing.T) {
+	t.Parallel()
+	fifo := filepath.Join(t.TempDir(), "config.yaml")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Skip(err)
+	}
+	for _, args := range [][]string{{"verify"}, {"sign", "--claims", "-"}, {"check", "-c", fifo}, {"serve", "-c", fifo}} {
+		t.Run(args[0], func(t *testing.T) {
+			t.Parallel()
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			defer w.Close()
+			c := exec.Command(binary, args...)
+			c.Stdin = r
+			if err := c.Start(); err != nil {
+				t.Fatal(err)
+			}
+			waitsIn(t, c)
+			endsBy(t, c, interruption())
+		})
+	}
+}
+
+// TestInterruptedPrompt: ^C in place of an answer changes nothing.
+func TestInterruptedPrompt(t *testing.T) {
+	t.Parallel()
+	d := startDaemon(t, calm(t.TempDir()))
+	before := d.keyset("default")
+	file := filepath.Join(t.TempDir(), "keysets.yaml")
+	writeText(t, file, "keysets:\n  new: {issuer: \"https://new.example.com\"}\n")
+	for _, args := range [][]string{
+		{"revoke", "--all", "--reason", "drill"}, {"delete", "default", "--reason", "drill"}, {"apply", "--file", file},
+	} {
+		_, tty := openTerminal(t)
+		c := exec.Command(binary, args...)
+		c.Env = append(os.Environ(), "JWKSD_DATA_DIR="+d.dir)
+		c.Stdin, c.Stdout = tty, tty
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Stderr = w
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		tty.Close()
+		w.Close()
+		said := ""
+		for buf := make([]byte, 1000); !strings.Contains(said, "jwksd: type "); {
+			n, err := r.Read(buf)
+			if said += string(buf[:n]); err != nil {
+				t.Fatalf("%v ends without asking: %s", args, said)
+			}
+		}
+		endsBy(t, c, interruption())
+		r.Close()
+	}
+	if after := d.keyset("default"); after.Generation != before.Generation || after.Deleted != nil {
+		t.Errorf("generation %d became %d", before.Generation, after.Generation)
+	}
+	if r := d.cli("status", "-k", "new"); r.status != 1 {
+		t.Errorf("there is a new keyset:\n%s", r.out)
+	}
+}
+
+// TestSecondSignal: a daemon that drains ends at once when it is told again.
+func TestSecondSignal(t *testing.T) {
+	t.Parallel()
+	d := startDaemon(t, calm(t.TempDir()))
+	api := d.line("api.url")
+	slow := d.beginUpload()
+	defer slow.conn.Close()
+	d.signal(syscall.SIGTERM)
+	eventually(t, "a listener that refuses", func() bool { return refused(address(api)) })
+	d.signal(syscall.SIGTERM)
+	eventually(t, "the end of the daemon", func() bool { return !d.alive() })
+	if !d.killedBy(syscall.SIGTERM) {
+		t.Errorf("the daemon ended otherwise:\n%s", d.log.fresh())
 	}
 }

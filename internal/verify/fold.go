@@ -5,8 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/jwksd/jwksd/internal/strictjson"
 )
 
 // The members that have one spelling. Readers that ignore letter case, as
@@ -25,7 +25,7 @@ var (
 func (m members) checkNames(registered []string, part string) error {
 	seen := make(map[string]string, len(m))
 	for _, name := range slices.Sorted(maps.Keys(m)) { // sorted, so that the error is always the same
-		key := strings.Map(foldRune, name)
+		key := strings.Map(strictjson.FoldRune, name)
 		other, twice := seen[key]
 		if i := slices.IndexFunc(registered, func(r string) bool { return r != name && strings.EqualFold(r, name) }); i >= 0 {
 			other, twice = registered[i], true
@@ -38,24 +38,4 @@ func (m members) checkNames(registered []string, part string) error {
 		seen[key] = name
 	}
 	return nil
-}
-
-// foldRune gives the least of the runes that differ by simple case folding
-// only, in lower case if it is an ASCII letter. Package signer has the same.
-func foldRune(r rune) rune {
-	for r >= utf8.RuneSelf {
-		next := unicode.SimpleFold(r)
-		if next == r {
-			return r
-		}
-		if next < r { // the orbit begins again
-			r = next
-			break
-		}
-		r = next
-	}
-	if 'A' <= r && r <= 'Z' {
-		r += 'a' - 'A'
-	}
-	return r
 }

@@ -73,15 +73,6 @@ func misspellings(name string) []string {
 	return list
 }
 
-func TestC50KeysFoldAsEqualFold(t *testing.T) {
-	for r := rune(0); r <= unicode.MaxRune; r++ {
-		key := foldRune(r)
-		if next := unicode.SimpleFold(r); key != r && !strings.EqualFold(string(key), string(r)) || foldRune(next) != key {
-			t.Fatalf("%U has the key %U, and %U has %U", r, key, next, foldRune(next))
-		}
-	}
-}
-
 // The record of what the case of a name does in go-jose v4.1.8: its own fork
 // of encoding/json tells names apart by case, so it reads what was meant, and
 // has no reason to refuse.

@@ -4,10 +4,11 @@ import (
 	"bytes"
 	"encoding/base64"
 	"errors"
-	"io"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/jwksd/jwksd/internal/strictjson"
 )
 
 // decode reads canonical base64url without padding (RFC 7515 section 2).
@@ -24,38 +25,7 @@ func decode(s string) ([]byte, error) {
 // members is a JSON object, its values unread.
 type members map[string]jsontext.Value
 
-// object reads a JSON object and nothing after it. Duplicate names and invalid
-// UTF-8 at any depth are errors: another reader could understand such an
-// object in another way (RFC 8725 section 2.4, RFC 7515 section 4).
-func object(data []byte) (members, error) {
-	dec := jsontext.NewDecoder(bytes.NewReader(data))
-	if dec.PeekKind() != '{' {
-		return nil, errors.New("not a JSON object")
-	}
-	if _, err := dec.ReadToken(); err != nil {
-		return nil, err
-	}
-	m := make(members)
-	for dec.PeekKind() != '}' {
-		name, err := dec.ReadToken()
-		if err != nil {
-			return nil, err
-		}
-		key := name.String()
-		value, err := dec.ReadValue()
-		if err != nil {
-			return nil, err
-		}
-		m[key] = value.Clone()
-	}
-	if _, err := dec.ReadToken(); err != nil {
-		return nil, err
-	}
-	if _, err := dec.ReadToken(); err != io.EOF {
-		return nil, errors.New("more data after the JSON object")
-	}
-	return m, nil
-}
+func object(data []byte) (members, error) { return strictjson.Object(data) }
 
 // text reads a member that must be a string if it is there.
 func (m members) text(name string) (s string, present bool, err error) {

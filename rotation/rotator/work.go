@@ -228,6 +228,9 @@ func (r *Rotator) swap(ctx context.Context, ks *keyset, old keystore.Version, ne
 	if !errors.Is(err, keystore.ErrConflict) {
 		r.alarm(alarmWrite+ks.name, "the latest change of keyset %s could not be written: %v", ks.name, err)
 	}
+	if errors.Is(err, keystore.ErrNotWritten) {
+		return err
+	}
 	// The write may have been applied though its reply was lost, and a conflict
 	// may be with ourselves: a repeated write meets its own first try. Only the
 	// document tells.
