@@ -268,6 +268,8 @@ func (i *inspector) tree(id uint64, low, high []byte, depth int) error {
 			err = i.tree(e.child, e.key, below, depth+1)
 		case e.bucket:
 			err = i.bucket(e.value, depth)
+		case depth == 0: // bbolt takes what it finds at the root for buckets
+			err = wrong("its root holds something that is no bucket")
 		}
 		if err != nil {
 			return err
