@@ -210,7 +210,7 @@ func (n *Node) Unseal(t testing.TB) {
 	t.Helper()
 	ctx, cancel := startup()
 	defer cancel()
-	if err := n.open(ctx); err != nil {
+	if err := n.open(ctx, ordered); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -200,7 +200,7 @@ func (v *Vault) join(ctx context.Context, n *Node) error {
 	}); err != nil {
 		return err
 	}
-	if err := n.open(ctx); err != nil {
+	if err := n.open(ctx, joined); err != nil {
 		return err
 	}
 	if n != v.Nodes[0] || len(v.Nodes) == v.opt.Nodes {
@@ -210,11 +210,23 @@ func (v *Vault) join(ctx context.Context, n *Node) error {
 	return n.do(ctx, "POST", "sys/storage/raft/autopilot/configuration", v.root, map[string]any{"server_stabilization_time": "200ms"}, nil)
 }
 
+// A node that has just joined takes a moment over the key. If it gets it again
+// in that moment it is unsealed twice: two standbys run in one process, and one
+// day it leads the cluster and never becomes active.
+const (
+	joined  = 10 * time.Second // pause before the key is sent again
+	ordered = 0                // any other node answers when it is done
+)
+
 // open unseals the node and waits until it serves.
-func (n *Node) open(ctx context.Context) error {
+func (n *Node) open(ctx context.Context, again time.Duration) error {
+	var sent time.Time
 	if err := poll(ctx, func() error {
-		if err := n.do(ctx, "PUT", "sys/unseal", "", map[string]any{"key": n.vault.unseal}, nil); err != nil {
-			return err
+		if time.Since(sent) > again {
+			if err := n.do(ctx, "PUT", "sys/unseal", "", map[string]any{"key": n.vault.unseal}, nil); err != nil {
+				return err
+			}
+			sent = time.Now()
 		}
 		h, err := n.health()
 		if err == nil && h.Sealed {
