@@ -25,6 +25,7 @@ lint: $(BIN)/staticcheck
 
 race: $(CACHE)/node
 	umask 022; go test -race -timeout 18m ./...
+	cd internal/chaos && go vet ./... && go test -race -timeout 10m -count=1 ./...
 
 FUZZTIME ?= 1m
 fuzz: ## Run every fuzz target for FUZZTIME each
@@ -46,7 +47,7 @@ bench: $(BIN)/benchstat ## Measure; the table compares within one run
 clean: ## Delete what was built
 	rm -rf bin $(CACHE) $(NODE)/node_modules
 
-# Tools are in nested modules of their own,
+# Tools and the long story of internal/chaos are in nested modules of their own,
 # so that the product's go.mod stays small.
 $(BIN)/staticcheck: tools/lint/go.mod
 	@mkdir -p $(BIN)

@@ -5,11 +5,10 @@ import (
 	"sync"
 
 	"github.com/jwksd/jwksd/jwks"
-	"github.com/jwksd/jwksd/rotation"
 	"github.com/jwksd/jwksd/rotation/rotator"
 )
 
-// publisher turns the rotator's views into published sets, once a generation.
+// publisher turns the rotator's views into published sets, once for each view.
 // It is safe for concurrent use.
 type publisher struct {
 	rotator  *rotator.Rotator
@@ -17,11 +16,10 @@ type publisher struct {
 	sets     sync.Map                 // keyset to *edition
 }
 
-// edition is the set of one generation. The view is compared by identity: a
-// generation is never two views with different keys.
+// edition is the set of one view.
 type edition struct {
-	generation uint64
-	published  *jwks.Published
+	view      *rotator.View
+	published *jwks.Published
 }
 
 // Lookup implements jwks.Source.
@@ -33,22 +31,22 @@ func (p *publisher) Lookup(keyset string) (*jwks.Published, jwks.Status) {
 		}
 		return nil, jwks.Unknown
 	}
-	if e, ok := p.sets.Load(keyset); ok && e.(*edition).generation == v.State.Generation {
+	if e, ok := p.sets.Load(keyset); ok && e.(*edition).view == v {
 		return e.(*edition).published, jwks.Ready
 	}
-	published, err := publish(v.State)
+	published, err := publish(v)
 	if err != nil {
 		return nil, jwks.Pending
 	}
-	p.sets.Store(keyset, &edition{generation: v.State.Generation, published: published})
+	p.sets.Store(keyset, &edition{view: v, published: published})
 	return published, jwks.Ready
 }
 
-// publish renders every key that the document names, and nothing else: the set
-// is the same on every replica of that generation.
-func publish(s rotation.State) (*jwks.Published, error) {
+// publish renders every key that the document names: the set is the same on
+// every replica of that generation.
+func publish(v *rotator.View) (*jwks.Published, error) {
 	var keys []jwks.JWK
-	for k := range s.Keys {
+	for k := range v.Published {
 		jwk, err := jwks.Parse(k.Public)
 		if err != nil {
 			return nil, err
@@ -59,5 +57,5 @@ func publish(s rotation.State) (*jwks.Published, error) {
 	if err != nil {
 		return nil, err
 	}
-	return jwks.NewPublished(set, s.Policy.JWKSMaxAge.Std()), nil
+	return jwks.NewPublished(set, v.State.Policy.JWKSMaxAge.Std()), nil
 }

@@ -145,6 +145,48 @@ func TestC63PlainGenerationGoesBack(t *testing.T) {
 	})
 }
 
+// TestC63UnionIsPublished: a replica that started from the restored document may
+// sign with keys that the others have long removed.
+func TestC63UnionIsPublished(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := keystoretest.NewMemory()
+		r := config{store: store}.founded(t, shortPolicy())
+		first := r.signs(t)
+		restore := store.Backup()
+		change(t, r, "rotate", rotate(true))
+		settle()
+		revoked := r.signs(t) // in the backup, as standby
+		change(t, r, "revoke", revoke(revoked))
+		for r.holds(t, first) {
+			time.Sleep(time.Second)
+		}
+		newest := store.Backup()
+		restore()
+		settle()
+		wantAlarm(t, r, documentAlarm)
+		var published []string
+		for k := range r.view(t).Published {
+			published = append(published, k.KID)
+		}
+		if !slices.Contains(published, first) || !slices.Contains(published, r.signs(t)) || slices.Contains(published, revoked) {
+			t.Fatalf("published is %v; want %s of the store, %s of memory, and not the revoked %s", published, first, r.signs(t), revoked)
+		}
+		newest()
+		settle()
+		wantAlarm(t, r, "")
+		if extra := r.view(t).Extra; len(extra) != 0 {
+			t.Fatalf("still published: %v", extra)
+		}
+	})
+}
+
+// holds tells whether the document names the key.
+func (r *replica) holds(t *testing.T, kid string) bool {
+	t.Helper()
+	_, ok := r.state(t).Key(kid)
+	return ok
+}
+
 func TestC63GenerationGoesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := keystoretest.NewMemory()

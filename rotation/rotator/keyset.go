@@ -21,6 +21,10 @@ type View struct {
 	// Unusable names the keys whose private half cannot be used, with the
 	// reason. They never sign here.
 	Unusable map[string]error
+	// Extra are keys that only the store's document names while that is not
+	// trusted, as after restoring a backup: a replica that started from it may
+	// sign with them.
+	Extra []rotation.Key
 
 	ks       *keyset
 	adopted  bool // from a copy: it was not seen in the store in this run
@@ -128,6 +132,7 @@ func (r *Rotator) reload(ctx context.Context, ks *keyset) error {
 	old := ks.view.Load()
 	if old != nil && old.version == doc.Version && len(old.Unusable) == 0 {
 		r.trust(ks)
+		old.unite(rotation.State{})
 		return nil
 	}
 	state, err := rotation.Decode(doc.Data)
@@ -137,6 +142,9 @@ func (r *Rotator) reload(ctx context.Context, ks *keyset) error {
 	if err != nil {
 		r.distrust(ks, "the state document of keyset %s cannot be used; serving the last good one, changing nothing: %v", ks.name, err)
 		return fmt.Errorf("loading keyset %s: %w", ks.name, err)
+	}
+	if old != nil && (state.Generation < old.State.Generation || forked(old.State, state)) {
+		old.unite(state)
 	}
 	if old != nil && state.Generation < old.State.Generation {
 		r.distrust(ks, "the state document of keyset %s went back from generation %d to %d, as after restoring a backup; serving the newer one, changing nothing: restore generation %[2]d", ks.name, old.State.Generation, state.Generation)
@@ -149,6 +157,36 @@ func (r *Rotator) reload(ctx context.Context, ks *keyset) error {
 	r.trust(ks)
 	r.install(ctx, ks, state, doc.Version, observed)
 	return nil
+}
+
+// unite puts a view in place of v that also publishes the keys of a document
+// which is not trusted. What was revoked stays revoked. The keyset is locked.
+func (v *View) unite(other rotation.State) {
+	next := *v
+	next.Extra = nil
+	for k := range other.Keys {
+		if _, known := v.State.Key(k.KID); !known && !v.State.Revoked(k.KID) {
+			next.Extra = append(next.Extra, k)
+		}
+	}
+	same := func(a, b rotation.Key) bool { return a.KID == b.KID }
+	if !slices.EqualFunc(v.Extra, next.Extra, same) {
+		v.ks.view.Store(&next)
+	}
+}
+
+// Published yields every key to publish, in the order of the set.
+func (v *View) Published(yield func(rotation.Key) bool) {
+	for k := range v.State.Keys {
+		if !yield(k) {
+			return
+		}
+	}
+	for _, k := range v.Extra {
+		if !yield(k) {
+			return
+		}
+	}
 }
 
 // forked tells whether the next state cannot have come of the old one: another

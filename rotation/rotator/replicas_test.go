@@ -2,6 +2,7 @@ package rotator_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -242,5 +243,41 @@ func TestC60Emergencies(t *testing.T) {
 		c.converge()
 		s, _ := stored(t, c.store)
 		t.Logf("%d generations, %d keys, %d revoked, %d signatures, %d times stale", s.Generation, s.Sequence, len(s.Tombstones), c.signed, c.stale)
+	})
+}
+
+// TestReplicasWithDifferentFilesDoNotFight: each file is applied once, when its
+// replica starts; from then on every replica obeys the document.
+func TestReplicasWithDifferentFilesDoNotFight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := keystoretest.NewMemory()
+		one, other := shortPolicy(), shortPolicy()
+		one.Revision, other.Revision = 1, 2
+		other.TokenTTLMax *= 2
+		a := config{store: store}.founded(t, one)
+		b := config{store: store.Share()}.run(t)
+		settle()
+		ensure(t, b, other)
+		time.Sleep(10 * time.Minute)
+		settle()
+		policies := func() int {
+			n := 0
+			for _, op := range a.state(t).Operations {
+				if op.Kind == "policy" {
+					n++
+				}
+			}
+			return n
+		}
+		if got := a.state(t).Policy.TokenTTLMax; policies() != 1 || got != other.TokenTTLMax {
+			t.Fatalf("%d changes of policy, token_ttl_max %s", policies(), got)
+		}
+		// The older file loses when its replica starts again.
+		if _, err := a.Ensure(t.Context(), name, one, "test"); !errors.Is(err, rotation.ErrOlderRevision) {
+			t.Fatalf("the older file: %v", err)
+		}
+		if got := b.state(t).Policy.TokenTTLMax; got != other.TokenTTLMax {
+			t.Fatalf("token_ttl_max is %s", got)
+		}
 	})
 }
