@@ -477,3 +477,44 @@ func TestRevokeThroughAClockThatJumped(t *testing.T) {
 		}
 	})
 }
+
+// TestC65StoreClockDisagrees freezes all changes but signing while the store's
+// clock and ours are further apart than the skew allows.
+func TestC65StoreClockDisagrees(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ahead, known := time.Duration(0), false
+		store := keystoretest.NewMemory()
+		r := rotator.New(rotator.Options{
+			Documents: store, Custody: custody.Local{Keys: store}, Clock: clock.New(clock.Portable()),
+			StoreSkew: func() (time.Duration, bool) { return ahead, known },
+		})
+		if _, err := r.Ensure(t.Context(), name, shortPolicy(), "test"); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			ahead  time.Duration
+			known  bool
+			frozen bool
+		}{
+			{0, true, false}, {time.Hour, false, false}, {time.Hour, true, true}, {-time.Hour, true, true},
+			{shortPolicy().ClockSkew.Std(), true, false},
+		} {
+			ahead, known = c.ahead, c.known
+			if err := r.Sync(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			change := setPolicy(shortPolicy())
+			_, _, err := r.Change(t.Context(), name, operation("policy", ""), change)
+			if frozen := errors.Is(err, rotator.ErrFrozen); frozen != c.frozen {
+				t.Errorf("the store's clock is %s ahead (known: %v): %v", c.ahead, c.known, err)
+			}
+			v, err := r.View(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := v.Signer("", time.Now()); err != nil {
+				t.Errorf("signing stopped: %v", err)
+			}
+		}
+	})
+}
