@@ -7,7 +7,6 @@ import (
 	"math/big"
 	"strings"
 	"testing"
-	"time"
 )
 
 const benchBody = `{"claims":{"sub":"248289761001","aud":["https://api.example.com"],"client_id":"s6BhdRkqt3","scope":"openid profile email","roles":["reader","writer"],"tenant":{"id":42,"name":"acme"},"auth_time":1799999000},"ttl":"5m","typ":"at+jwt"}`
@@ -54,12 +53,43 @@ func TestAllocations(t *testing.T) {
 	}
 }
 
-// TestScanTakesLinearTime doubles hostile texts and bounds how the time grows.
-func TestScanTakesLinearTime(t *testing.T) {
-	if testing.Short() {
-		t.Skip("measures time")
+// TestNamesAreComparedOneByOneOnlyWhileFew keeps hostile objects from costing the
+// square of their size: from linearNames members on a map is asked, and the list
+// of names stops growing. How time grows is for BenchmarkHostile to show.
+func TestNamesAreComparedOneByOneOnlyWhileFew(t *testing.T) {
+	for _, folds := range []bool{false, true} {
+		var s scanner
+		m := members{folds: folds}
+		if err := s.begin([]byte("{"+manyMembers(1000, "x")+"}"), maxDepth); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.open(&m); err != nil {
+			t.Fatal(err)
+		}
+		for n := 1; ; n++ {
+			_, more, err := s.next(&m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !more {
+				break
+			}
+			if listed := len(s.names) - m.base; listed > linearNames {
+				t.Fatalf("after %d members %d names are compared one by one", n, listed)
+			}
+			if n > linearNames && len(m.seen) != n {
+				t.Fatalf("after %d members the map has %d", n, len(m.seen))
+			}
+			if _, err := s.value(); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
-	hostile := map[string]func(n int) string{
+}
+
+// hostileTexts are of about n bytes each, and made to be slow to scan.
+func hostileTexts() map[string]func(n int) string {
+	return map[string]func(n int) string{
 		"many members":                  func(n int) string { return "{" + manyMembers(n/10, "x") + "}" },
 		"many escapes":                  func(n int) string { return `{"` + strings.Repeat(`\u0061`, n/6) + `":0}` },
 		"many objects":                  func(n int) string { return "[" + strings.Repeat(`{"a":0,"b":0},`, n/14) + "0]" },
@@ -81,26 +111,26 @@ func TestScanTakesLinearTime(t *testing.T) {
 			return "{" + b.String() + `"x":0}`
 		},
 	}
-	for name, text := range hostile {
-		least := func(n int) time.Duration {
-			data, best := []byte(text(n)), time.Hour
-			for range 5 {
-				start := time.Now()
-				scan := func() error { _, err := scanAll(data); return err }
-				if strings.HasPrefix(name, "a claims set") {
-					scan = func() error { _, err := scanClaims(data); return err }
-				}
-				if err := scan(); err != nil {
-					t.Fatalf("%s: %v", name, err)
-				}
-				best = min(best, time.Since(start))
-			}
-			return best
+}
+
+// BenchmarkHostile scans each text at two sizes: in linear time the throughput
+// is the same at both.
+func BenchmarkHostile(b *testing.B) {
+	for name, text := range hostileTexts() {
+		scan := func(data []byte) error { _, err := scanAll(data); return err }
+		if strings.HasPrefix(name, "a claims set") {
+			scan = func(data []byte) error { _, err := scanClaims(data); return err }
 		}
-		small, large := least(1<<16), least(1<<20)
-		t.Logf("%s: 64 KiB in %v, 1 MiB in %v", name, small, large)
-		if large > 16*8*small { // linear is 16 times, quadratic 256 times
-			t.Errorf("%s: 64 KiB take %v, 1 MiB takes %v", name, small, large)
+		for _, size := range []int{1 << 16, 1 << 20} {
+			data := []byte(text(size))
+			b.Run(fmt.Sprintf("%s/%dKiB", name, size>>10), func(b *testing.B) {
+				b.SetBytes(int64(len(data)))
+				for b.Loop() {
+					if err := scan(data); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
 		}
 	}
 }
